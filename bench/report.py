@@ -1,0 +1,150 @@
+"""The tables and the JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from bench.features import WHOLE
+from bench.namespaces import CommandError, run
+from bench.traffic import Pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.matrix import Cell
+
+RECIPE = "recipe"
+
+
+def rates(cells: Sequence[Cell]) -> Table:
+    """One row for each scenario, one column for each contender."""
+    names = list(cells[0].samples)
+    table = Table(title="Million packets a second on one core (ratio to the recipe)", title_justify="left")
+    for heading in ("", "nodes", "traffic"):
+        table.add_column(heading, justify="right" if heading == "nodes" else "left", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what went wrong, and conntrack entries")
+    before: tuple[int, bool] | None = None
+    for cell in cells:
+        way = (cell.scenario.family, cell.scenario.reply)
+        if before is not None and before[0] != way[0]:
+            table.add_section()
+        before = way
+        table.add_row(
+            f"IPv{cell.scenario.family} {'reply' if cell.scenario.reply else 'forward'}",
+            str(cell.scenario.nodes),
+            cell.scenario.traffic,
+            *(_rate(cell, name) for name in names),
+            "; ".join(filter(None, (_remark(cell, name) for name in names))),
+        )
+    return table
+
+
+def _rate(cell: Cell, name: str) -> str:
+    rate = f"{cell.mpps(name):.2f}"
+    if name == RECIPE or RECIPE not in cell.samples:
+        return rate
+    return f"{rate} ({cell.ratio(name, RECIPE):.1f})"
+
+
+def _remark(cell: Cell, name: str) -> str:
+    sent, sampled = cell.total(name, "sent"), cell.total(name, "sampled")
+    said = []
+    for what, of in (("misrouted", sent), ("dropped", sent), ("bad", sampled)):
+        count = cell.total(name, what)
+        if count:
+            label = "bad checksums" if what == "bad" else what
+            said.append(f"{100 * count / of:.3g} % {label}")
+    entries = cell.samples[name][-1].conntrack
+    if entries:
+        said.append(f"{entries:,} entries")
+    return f"{name}: {', '.join(said)}" if said else ""
+
+
+def costs(cells: Sequence[Cell], left_out: Sequence[str]) -> Table:
+    """One row for each ablation, with what a packet is faster without it."""
+    table = Table(
+        title="What each feature costs: nanoseconds a packet saved without it", title_justify="left"
+    )
+    table.add_column("ruleset")
+    for cell in cells:
+        way = "reply" if cell.scenario.reply else "forward"
+        table.add_column(f"IPv{cell.scenario.family} {way}", justify="right")
+    for name in cells[0].samples:
+        if name in left_out:
+            continue
+        row = []
+        for cell in cells:
+            saved = cell.nanoseconds_saved(name, WHOLE)
+            row.append(f"{1e3 / cell.mpps(name):.0f} ns" + ("" if name == WHOLE else f" ({saved:+.0f})"))
+        table.add_row(name, *row)
+    return table
+
+
+def summary(cells: Sequence[Cell], name: str) -> list[str]:
+    """Say in words how one contender did beside the recipe, worst cells first."""
+    if RECIPE not in cells[0].samples or name not in cells[0].samples:
+        return []
+    worst = min(cells, key=lambda cell: cell.ratio(name, RECIPE))
+    lines = [f"{name} / recipe, worst cell: {worst.ratio(name, RECIPE):.2f} ({worst.scenario.name})"]
+    burdened = [
+        cell for cell in cells if cell.scenario.pattern is Pattern.NEW or cell.scenario.flows > 262_144
+    ]
+    if burdened:
+        worst = min(burdened, key=lambda cell: cell.ratio(name, RECIPE))
+        lines.append(
+            f"... where flows are new or more than conntrack holds: {worst.ratio(name, RECIPE):.2f} "
+            f"({worst.scenario.name})"
+        )
+    for who in (name, RECIPE):
+        wrong = {
+            what: sum(cell.total(who, what) for cell in cells) for what in ("misrouted", "dropped", "bad")
+        }
+        sent = sum(cell.total(who, "sent") for cell in cells)
+        lines.append(
+            f"{who}: of {sent:,} packets {wrong['misrouted']:,} misrouted, {wrong['dropped']:,} dropped, "
+            f"{wrong['bad']:,} bad checksums in the sample"
+        )
+    return lines
+
+
+def machine() -> dict[str, str]:
+    """Return what a reader needs to judge the figures by."""
+    result = {"kernel": platform.release(), "machine": platform.machine(), "cpus": str(os.cpu_count())}
+    for tool in ("nft", "iptables", "clang"):
+        try:
+            result[tool] = run([tool, "--version"]).splitlines()[0]
+        except (CommandError, OSError, IndexError):
+            result[tool] = "missing"
+    return result
+
+
+def as_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell with all its rounds."""
+    scenario = cell.scenario
+    return {
+        "family": scenario.family,
+        "direction": "reply" if scenario.reply else "forward",
+        "nodes": scenario.nodes,
+        "flows": scenario.flows,
+        "pattern": scenario.pattern.name.lower(),
+        "contenders": {
+            name: {
+                "mpps": round(cell.mpps(name), 4),
+                "ratio": round(cell.ratio(name, RECIPE), 3) if RECIPE in cell.samples else None,
+                **{
+                    what: cell.total(name, what)
+                    for what in ("sent", "delivered", "misrouted", "dropped", "bad")
+                },
+                "conntrack": samples[-1].conntrack,
+                "rounds": [{**asdict(sample), "mpps": round(sample.mpps, 4)} for sample in samples],
+            }
+            for name, samples in cell.samples.items()
+        },
+    }

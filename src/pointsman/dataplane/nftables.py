@@ -1,0 +1,176 @@
+"""The nftables data plane."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from pointsman.dataplane.protocol import Count
+from pointsman.kernel.errors import KernelError
+from pointsman.kernel.nft import Nft, NftError
+from pointsman.model import Family, Service
+from pointsman.plan.inputs import Capabilities, PlaneInputs
+from pointsman.plan.nftables import TABLE, Ruleset, changes, compile_ruleset, render
+from pointsman.plan.nftables.expressions import CidBits
+from pointsman.plan.nftables.names import family_name, verdict_set
+from pointsman.plan.nftables.ruleset import APPLIED
+from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
+
+_TPROXY_PROBE = """\
+table inet pointsman-probe {
+	chain probe {
+		meta l4proto udp tproxy ip to 127.0.0.1:1
+		meta l4proto udp tproxy ip6 to [::1]:1
+	}
+}
+"""
+
+
+class NftablesPlane:
+    """One table, ``inet pointsman``; see docs/ARCHITECTURE.md, "The nftables plane"."""
+
+    name = "nftables"
+
+    def __init__(self, nft: Nft) -> None:
+        self._nft = nft
+        # At a thousand services compiling takes seconds, and diffing asks for the same inputs again.
+        self._compiled = lru_cache(maxsize=4)(self._compile)
+
+    @staticmethod
+    def _compile(key: _ByIdentity) -> Ruleset:
+        return compile_ruleset(key.inputs)
+
+    def _ruleset(self, inputs: PlaneInputs) -> Ruleset:
+        return self._compiled(_ByIdentity(inputs))
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(defragment_by_tproxy=self._nft.accepts(_TPROXY_PROBE))
+
+    def digest(self) -> str | None:
+        try:
+            found = self._nft.listing(f"list set {TABLE} {APPLIED}")
+        except NftError as problem:
+            if "No such file" in str(problem):
+                return None
+            raise
+        for element in found[0]["set"].get("elem", []):
+            if isinstance(element, dict):
+                comment = element["elem"].get("comment")
+                return str(comment) if comment else None
+        return None
+
+    def digest_of(self, inputs: PlaneInputs) -> str:
+        return self._ruleset(inputs).digest()
+
+    def ruleset_text(self, inputs: PlaneInputs) -> str:
+        return render(self._ruleset(inputs))
+
+    def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
+        return changes(None if have is None else self._ruleset(have), self._ruleset(want))
+
+    def apply(self, have: PlaneInputs | None, want: PlaneInputs) -> None:
+        transaction = self.transaction(have, want)
+        if transaction:
+            self._nft.apply(transaction)
+
+    def remove(self) -> None:
+        self._nft.apply(f"add table {TABLE}\ndelete table {TABLE}\n")
+
+    def counts(self, inputs: PlaneInputs) -> list[Count]:
+        found: list[Count] = []
+        for service in inputs.gateway.services:
+            for family in Family:
+                if service.listeners_of(family):
+                    found += self._node_counts(inputs, service, family)
+        families = {listener.family for service in inputs.gateway.services for listener in service.listeners}
+        for family in sorted(families):
+            found += self._reply_counts(inputs, family)
+            found += self._listener_counts(inputs, family)
+            hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
+            found.append(_summed("", "", Verdict.HAIRPIN, hairpins))
+        counter = self._nft.listing(f"list counter {TABLE} {Verdict.ICMP_SUPPRESSED}")[0]["counter"]
+        found.append(Count("", "", Verdict.ICMP_SUPPRESSED, counter["packets"], counter["bytes"]))
+        return _merged(found)
+
+    def _elements(self, kind: str, name: str) -> list[tuple[Any, dict[str, int]]]:
+        """Keys and counters of a set or map."""
+        listed = self._nft.listing(f"list {kind} {TABLE} {name}")[0][kind].get("elem", [])
+        keys = [row[0] if kind == "map" else row for row in listed]
+        return [(key["elem"]["val"], key["elem"]["counter"]) for key in keys]
+
+    def _node_counts(self, inputs: PlaneInputs, service: Service, family: Family) -> list[Count]:
+        prefix = family_name(service, family)
+        by_label = {inputs.labels.of(node): node.name for node in service.nodes}
+        counted = [(Verdict.FLOW, "flow", by_label), (Verdict.BALANCED, "balanced", by_label)]
+        if service.connection_id is not None:
+            bits = CidBits(service.connection_id)
+            by_id = {
+                int(bits.element(node.id), 16): node.name for node in service.nodes if node.id is not None
+            }
+            counted.append((Verdict.CID, "cid", by_id))
+        return [
+            Count(service.name, names[key], verdict, counter["packets"], counter["bytes"])
+            for verdict, use, names in counted
+            for key, counter in self._elements("map", f"{prefix}/{use}")
+            if key in names
+        ]
+
+    def _reply_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+        owners = {
+            (str(endpoint.address), endpoint.port): (service.name, node.name)
+            for service in inputs.gateway.services
+            for listener in service.listeners_of(family)
+            for node in service.nodes
+            if (endpoint := node.endpoint(listener)) is not None
+        }
+        return [
+            Count(*owners[owner], Verdict.REPLY, counter["packets"], counter["bytes"])
+            for key, counter in self._elements("map", f"reply{family.value}")
+            if (owner := tuple(key["concat"])) in owners
+        ]
+
+    def _listener_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+        owners = {
+            (str(listener.endpoint.address), listener.endpoint.port): (service.name, str(listener.endpoint))
+            for service in inputs.gateway.services
+            for listener in service.listeners_of(family)
+        }
+        return [
+            Count(*owners[owner], verdict, counter["packets"], counter["bytes"])
+            for verdict, meaning in MEANINGS.items()
+            if meaning.scope is Scope.LISTENER
+            for key, counter in self._elements("set", verdict_set(verdict, family))
+            if (owner := tuple(key["concat"])) in owners
+        ]
+
+
+class _ByIdentity:
+    """A cache key: comparing inputs of a thousand services costs more than it saves."""
+
+    def __init__(self, inputs: PlaneInputs) -> None:
+        self.inputs = inputs
+
+    def __hash__(self) -> int:
+        return id(self.inputs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.inputs is other.inputs
+
+
+def _summed(service: str, subject: str, verdict: Verdict, counters: list[dict[str, int]]) -> Count:
+    packets = sum(counter["packets"] for counter in counters)
+    return Count(service, subject, verdict, packets, sum(counter["bytes"] for counter in counters))
+
+
+def _merged(counts: list[Count]) -> list[Count]:
+    """Add up the families."""
+    totals: dict[tuple[str, str, Verdict], tuple[int, int]] = {}
+    for count in counts:
+        key = (count.service, count.subject, count.verdict)
+        packets, size = totals.get(key, (0, 0))
+        totals[key] = (packets + count.packets, size + count.bytes)
+    return [Count(*key, *total) for key, total in sorted(totals.items())]
+
+
+def missing_table(problem: KernelError) -> bool:
+    return "No such file" in str(problem)

@@ -1,0 +1,24 @@
+"""UDP sockets that are bound on this machine."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from pointsman.model import Endpoint
+
+
+def bound_udp() -> set[Endpoint]:
+    """Local addresses and ports of all UDP sockets, from /proc/net/udp and udp6 (proc_net(5))."""
+    found = set()
+    for name, width in (("udp", 8), ("udp6", 32)):
+        try:
+            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            address, _, port = line.split()[1].partition(":")
+            # 32-bit words, each in the machine's byte order
+            words = b"".join(int(address[i : i + 8], 16).to_bytes(4, "little") for i in range(0, width, 8))
+            found.add(Endpoint(IPv4Address(words) if width == 8 else IPv6Address(words), int(port, 16)))
+    return found

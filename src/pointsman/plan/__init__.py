@@ -1,0 +1,1 @@
+"""Pure compilers: what is wanted in, tables and words out."""

@@ -1,0 +1,109 @@
+"""Say in words what a change of inputs means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from pointsman.model import Gateway, Node, NodeState, NodeStates, Service
+from pointsman.plan.host import CarriedAddress, HostPlan
+from pointsman.plan.inputs import PlaneInputs
+
+
+def describe(
+    have: PlaneInputs | None,
+    want: PlaneInputs,
+    host: HostPlan,
+    *,
+    found: dict[str, str],
+    carried: tuple[CarriedAddress, ...],
+) -> list[str]:
+    """One line for each thing that would change, [] where nothing would.
+
+    ``found`` are the settings as they are, ``carried`` the addresses that Pointsman carries already.
+    """
+    lines = [
+        f"setting {_dotted(key)}: {found.get(key, '?')} -> {value}{_consequence(key)}"
+        for key, value in host.settings
+    ]
+    lines += [
+        f"address {own.address}: carried on {own.interface}" for own in host.addresses if own not in carried
+    ]
+    lines += [
+        f"address {own.address}: removed from {own.interface}" for own in carried if own not in host.addresses
+    ]
+    return lines + list(_services(have, want))
+
+
+def _dotted(key: str) -> str:
+    return ".".join(PurePosixPath(key).parts)
+
+
+def _consequence(key: str) -> str:
+    if key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        return " (from then on the machine forwards between all its interfaces)"
+    if key.endswith("/accept_ra"):
+        return " (keeps default routes of router advertisements while forwarding)"
+    return ""
+
+
+def _services(have: PlaneInputs | None, want: PlaneInputs) -> Iterator[str]:
+    before = have.gateway if have is not None else Gateway("", (), 0)
+    states = have.states if have is not None else NodeStates()
+    if have is not None and before.hash_seed != want.gateway.hash_seed:
+        yield "hash seed: changed; clients without a remembered flow move"
+    for service in want.gateway.services:
+        old = before.service(service.name)
+        if old is None:
+            yield _new_service(service, want.states)
+        else:
+            yield from _changes(old, service, states, want.states)
+    for old in before.services:
+        if want.gateway.service(old.name) is None:
+            yield f"service {old.name}: removed"
+
+
+def _listeners(service: Service) -> str:
+    return ", ".join(str(listener.endpoint) for listener in service.listeners)
+
+
+def _new_service(service: Service, states: NodeStates) -> str:
+    nodes = ", ".join(_with_state(node, states.of(service.name, node.name)) for node in service.nodes)
+    by = "connection ID" if service.connection_id is not None else "flow"
+    return f"service {service.name}: new; {service.protocol} on {_listeners(service)} by {by} to {nodes}"
+
+
+def _with_state(node: Node, state: NodeState) -> str:
+    return node.name if state is NodeState.UP else f"{node.name} ({state})"
+
+
+def _changes(old: Service, new: Service, was: NodeStates, now: NodeStates) -> Iterator[str]:
+    label = f"service {new.name}"
+    for listener in new.listeners:
+        if listener not in old.listeners:
+            yield f"{label}: listener {listener.endpoint} new or changed"
+    gone = {listener.endpoint for listener in old.listeners} - {
+        listener.endpoint for listener in new.listeners
+    }
+    for endpoint in sorted(gone, key=str):
+        yield f"{label}: listener {endpoint} removed"
+    for node in new.nodes:
+        known = old.node(node.name)
+        if known is None:
+            yield f"{label}, node {node.name}: new"
+        elif known != node:
+            yield f"{label}, node {node.name}: changed"
+    for node in old.nodes:
+        if new.node(node.name) is None:
+            yield f"{label}, node {node.name}: removed (handshakes under way are finished on it)"
+    for node in new.nodes:
+        before, after = was.of(new.name, node.name), now.of(new.name, node.name)
+        if before is not after:
+            yield f"{label}, node {node.name}: {before} -> {after}"
+    fields = (
+        "protocol forward scheduler connection_id cid_unknown cid_node_down handshake_timeout flow_timeout "
+        "maglev_table_size flow_table_size"
+    )
+    for name in fields.split():
+        if getattr(old, name) != getattr(new, name):
+            yield f"{label}: {name} changed"

@@ -1,0 +1,15 @@
+"""The gateway's meaning as one nftables table: pure values and text, no effect."""
+
+from pointsman.plan.nftables.compile import compile_ruleset
+from pointsman.plan.nftables.diff import changes
+from pointsman.plan.nftables.ruleset import TABLE, Chain, Ruleset, Set, render
+
+__all__ = [
+    "TABLE",
+    "Chain",
+    "Ruleset",
+    "Set",
+    "changes",
+    "compile_ruleset",
+    "render",
+]

@@ -1,0 +1,128 @@
+"""An nftables table as a value, and its nft text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+FAMILY = "inet"
+NAME = "pointsman"
+TABLE = f"{FAMILY} {NAME}"
+
+APPLIED = "applied"
+"""The set whose one element's comment is the digest of the ruleset that the kernel holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A set, or a map when ``type_clause`` has a ``:``.
+
+    ``elements`` maps keys to values (to "" in a set). ``owned_by_packets`` says that the packet path fills it:
+    its elements are never compared. ``frozen`` says that the name tells the content, so equal names need no
+    comparison. Element text may carry options (``timeout 9s``) after the key.
+    """
+
+    name: str
+    type_clause: str
+    elements: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    size: int | None = None
+    flags: str = ""
+    counter: bool = False
+    frozen: bool = False
+    owned_by_packets: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "map" if " : " in self.type_clause else "set"
+
+    def definition(self) -> tuple[str, ...]:
+        parts = [self.type_clause]
+        if self.size is not None:
+            parts.append(f"size {self.size}")
+        if self.flags:
+            parts.append(f"flags {self.flags}")
+        if self.counter:
+            parts.append("counter")
+        return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain; ``hook`` is the text of its ``type ... hook ...;`` line for a base chain."""
+
+    name: str
+    rules: tuple[str, ...]
+    hook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """The whole table; ``counters`` are named counter objects."""
+
+    sets: Mapping[str, Set]
+    chains: Mapping[str, Chain]
+    counters: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Tell this ruleset from any other: 32 hex digits of its text; frozen sets are told by their names."""
+        return hashlib.blake2b(body(self, frozen=False).encode(), digest_size=16).hexdigest()
+
+
+def element(key: str, value: str) -> str:
+    return f"{key} : {value}" if value else key
+
+
+def element_list(elements: Mapping[str, str]) -> str:
+    return ", ".join(element(key, value) for key, value in elements.items())
+
+
+def _set_lines(item: Set, *, elements: bool) -> Iterator[str]:
+    yield f"\t{item.kind} {item.name} {{"
+    for part in item.definition():
+        yield f"\t\t{part}"
+    if item.elements and elements:
+        yield f"\t\telements = {{ {element_list(item.elements)} }}"
+    yield "\t}"
+
+
+def is_verdict_map(item: Set) -> bool:
+    return item.type_clause.endswith(": verdict")
+
+
+def body(ruleset: Ruleset, *, frozen: bool = True) -> str:
+    """The ruleset as nft text for people and for ``nft -f``; without ``frozen``, frozen sets are left empty.
+
+    Verdict maps are filled after the table, since their chains must be there first.
+    """
+    lines = [f"table {TABLE} {{"]
+    lines += [f"\tcounter {name} {{ }}" for name in ruleset.counters]
+    for item in ruleset.sets.values():
+        lines += _set_lines(item, elements=not is_verdict_map(item) and (frozen or not item.frozen))
+    for chain in ruleset.chains.values():
+        lines.append(f"\tchain {chain.name} {{")
+        if chain.hook:
+            lines.append(f"\t\t{chain.hook}")
+        lines += [f"\t\t{rule}" for rule in chain.rules]
+        lines.append("\t}")
+    lines.append("}")
+    for item in ruleset.sets.values():
+        if item.elements and is_verdict_map(item):
+            lines.append(f"add element {TABLE} {item.name} {{ {element_list(item.elements)} }}")
+    return "\n".join(lines) + "\n"
+
+
+def stamp(digest: str) -> str:
+    return f'1 comment "{digest}"'
+
+
+def render(ruleset: Ruleset) -> str:
+    """One transaction that puts the table in place whole, whatever stood there before."""
+    return (
+        f"add table {TABLE}\n"
+        f"delete table {TABLE}\n"
+        f"{body(ruleset)}"
+        f"add set {TABLE} {APPLIED} {{ type mark; }}\n"
+        f"add element {TABLE} {APPLIED} {{ {stamp(ruleset.digest())} }}\n"
+    )

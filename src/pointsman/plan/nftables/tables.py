@@ -1,0 +1,69 @@
+"""Maglev tables as maps, shared by all services with the same nodes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pointsman.model import NodeStates, Service
+from pointsman.plan import maglev
+from pointsman.plan.labels import Labels
+from pointsman.plan.nftables.expressions import LABEL, SLOT_KEY
+from pointsman.plan.nftables.ruleset import Set
+
+
+@dataclass(frozen=True, slots=True)
+class MaglevTable:
+    """A table by its content: ``members`` are (name, weight, label) of the nodes that take new flows."""
+
+    members: tuple[tuple[str, int, int], ...]
+    size: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Made from the content: a change of nodes is another map, which the rules are switched to at once."""
+        content = repr((self.members, self.size, self.seed)).encode()
+        return f"maglev/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+
+    def as_map(self) -> Set:
+        return Set(
+            self.name,
+            f"{SLOT_KEY} : {LABEL}",
+            _elements(self),
+            size=self.size,
+            frozen=True,
+        )
+
+
+class Slots(dict[str, str]):
+    """Slot -> label, as text."""
+
+
+@lru_cache(maxsize=4096)
+def _elements(table: MaglevTable) -> Slots:
+    labels = [str(label) for _, _, label in table.members]
+    slots = maglev.build([(name, weight) for name, weight, _ in table.members], table.size, table.seed)
+    return Slots((str(slot), labels[index]) for slot, index in enumerate(slots))
+
+
+def members(service: Service, states: NodeStates) -> Sequence[tuple[str, int]]:
+    """The nodes that take new flows, with their weights, by name."""
+    return sorted(
+        (node.name, node.weight)
+        for node in service.nodes
+        if node.weight and states.of(service.name, node.name).takes_new_flows
+    )
+
+
+def size_of(service: Service) -> int:
+    return service.maglev_table_size or maglev.table_size(len(service.nodes))
+
+
+def table_of(service: Service, states: NodeStates, labels: Labels, seed: int) -> MaglevTable | None:
+    """The service's table, or None where no node takes new flows."""
+    by_name = {node.name: labels.of(node) for node in service.nodes}
+    rows = tuple((name, weight, by_name[name]) for name, weight in members(service, states))
+    return MaglevTable(rows, size_of(service), seed) if rows else None

@@ -1,0 +1,1 @@
+"""Bring the machine from what stands to what is wanted, and back."""

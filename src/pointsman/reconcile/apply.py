@@ -1,0 +1,202 @@
+"""Make the machine what the configuration says, and put it back: the thin edge that acts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pointsman.config import Loaded, parse
+from pointsman.dataplane.protocol import DataPlane
+from pointsman.kernel.errors import KernelError
+from pointsman.model import Gateway, NodeState, NodeStates, Protocol, Service
+from pointsman.plan.host import CarriedAddress, HostFacts, HostPlan, compile_host
+from pointsman.plan.inputs import Leaving, PlaneInputs
+from pointsman.plan.labels import Labels, OutOfLabelsError, allocate, node_key
+from pointsman.reconcile import machine
+from pointsman.reconcile.state import AppliedState, Departure, StateFile, now
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What stands, what is wanted and what it takes; nothing is done yet."""
+
+    state: AppliedState
+    have: PlaneInputs | None
+    want: PlaneInputs
+    next_state: AppliedState
+    host: HostPlan
+    facts: HostFacts
+
+
+def applied_inputs(state: AppliedState) -> PlaneInputs | None:
+    """The inputs of the applied tables, compiled from the kept text."""
+    if state.text is None:
+        return None
+    gateway = parse(state.text, state.filename).gateway
+    return PlaneInputs(
+        gateway,
+        state.states,
+        state.labels,
+        tuple(departure.leaving for departure in state.departures),
+        state.capabilities,
+    )
+
+
+def standing(plane: DataPlane, state_file: StateFile) -> tuple[AppliedState, PlaneInputs | None]:
+    """The state that the kernel's tables were made from: the last, or the one a killed process was applying.
+
+    Without tables of ours that match either, the inputs are None: all is to be built anew.
+    """
+    digest = plane.digest()
+    last, pending = state_file.read()
+    for state in (last, pending):
+        if state is None or digest is None:
+            continue
+        inputs = applied_inputs(state)
+        if inputs is not None and plane.digest_of(inputs) == digest:
+            return state, inputs
+    return last, None
+
+
+def propose(plane: DataPlane, state_file: StateFile, loaded: Loaded) -> Proposal:
+    """Plan the way from what stands to ``loaded``."""
+    state, have = standing(plane, state_file)
+    return _proposal(plane, state, have, loaded, state.states)
+
+
+def propose_states(plane: DataPlane, state_file: StateFile, states: NodeStates) -> Proposal:
+    """Plan other node states for the configuration that is applied; raise KernelError where none is."""
+    state, have = standing(plane, state_file)
+    if state.text is None:
+        raise KernelError("nothing is applied here; `pointsman apply FILE` first")
+    return _proposal(plane, state, have, parse(state.text, state.filename), states)
+
+
+def _proposal(
+    plane: DataPlane,
+    state: AppliedState,
+    have: PlaneInputs | None,
+    loaded: Loaded,
+    states: NodeStates,
+) -> Proposal:
+    gateway, time = loaded.gateway, now()
+    departures = _departures(state, have, gateway, time) if have is not None else ()
+    labels = _labels(gateway, departures, state.labels if have is not None else Labels(), time)
+    departures = tuple(
+        replace(departure, leaving=replace(departure.leaving, seconds=math.ceil(departure.until - time)))
+        for departure in departures
+    )
+    known = _known(gateway, states)
+    capabilities = have.capabilities if have is not None else plane.capabilities()
+    want = PlaneInputs(gateway, known, labels, tuple(item.leaving for item in departures), capabilities)
+    facts = machine.read_facts()
+    host = compile_host(gateway, facts, state.addresses)
+    next_state = AppliedState(
+        filename=loaded.filename,
+        text=loaded.text,
+        states=known,
+        labels=labels,
+        departures=departures,
+        capabilities=capabilities,
+        settings={**facts.sysctls, **state.settings} if host.settings else state.settings,
+        addresses=host.addresses,
+    )
+    return Proposal(state, have, want, next_state, host, facts)
+
+
+def carry_out(plane: DataPlane, state_file: StateFile, proposal: Proposal) -> None:
+    """Do it: settings, then tables in one step, then addresses. What fails is undone; raise KernelError.
+
+    Each step is written down before it is taken, so that a killed process leaves nothing that ``down``, or the
+    next ``apply``, does not know of.
+    """
+    before, after = proposal.state, proposal.next_state
+    new = [own for own in after.addresses if own not in before.addresses]
+    old = [own for own in before.addresses if own not in after.addresses]
+    journal = replace(before, settings=after.settings, addresses=(*before.addresses, *new))
+    state_file.write(journal, pending=replace(after, addresses=journal.addresses))
+    try:
+        machine.write_settings(proposal.host.settings)
+        plane.apply(proposal.have, proposal.want)
+        try:
+            _carry_missing(after.addresses)
+        except KernelError:
+            _undo_tables(plane, proposal)
+            raise
+    except KernelError:
+        if proposal.host.settings:
+            machine.restore_settings(proposal.facts.sysctls)
+        state_file.write(before)
+        raise
+    machine.drop(old)
+    state_file.write(after)
+
+
+def _carry_missing(wanted: Iterable[CarriedAddress]) -> None:
+    """Addresses of ours that somebody took away come back as well."""
+    present = machine.read_facts().addresses
+    machine.carry(own for own in wanted if own.address not in present)
+
+
+def _undo_tables(plane: DataPlane, proposal: Proposal) -> None:
+    if proposal.have is None:
+        plane.remove()
+    else:
+        plane.apply(proposal.want, proposal.have)
+
+
+def take_down(plane: DataPlane, state_file: StateFile) -> None:
+    """Leave the machine as it was found: no table, no addresses, settings as they were."""
+    last, pending = state_file.read()
+    plane.remove()
+    machine.drop({own for state in (last, pending) if state for own in state.addresses})
+    machine.restore_settings(last.settings)
+    state_file.remove()
+
+
+def _known(gateway: Gateway, states: NodeStates) -> NodeStates:
+    """Orders for nodes that the configuration still has."""
+    return NodeStates(
+        {
+            (service, node): state
+            for (service, node), state in states.exceptions.items()
+            if (found := gateway.service(service)) is not None and found.node(node) is not None
+        }
+    )
+
+
+def _departures(
+    state: AppliedState, have: PlaneInputs, gateway: Gateway, time: float
+) -> tuple[Departure, ...]:
+    """Nodes that were removed now or lately, as long as a handshake on them may be under way."""
+    lately = [departure for departure in state.departures if departure.until > time]
+    lately += [
+        Departure(
+            Leaving(old.name, node, have.labels.of(node), old.handshake_timeout), time + old.handshake_timeout
+        )
+        for old in have.gateway.services
+        if old.protocol is Protocol.DTLS
+        for node in old.nodes
+        if have.states.of(old.name, node.name) in (NodeState.UP, NodeState.DRAINING)
+    ]
+    return tuple(
+        departure
+        for departure in lately
+        if (service := gateway.service(departure.leaving.service)) is not None
+        and not _has(service, departure.leaving)
+    )
+
+
+def _has(service: Service, leaving: Leaving) -> bool:
+    return any(node_key(node) == node_key(leaving.node) for node in service.nodes)
+
+
+def _labels(gateway: Gateway, departures: Iterable[Departure], previous: Labels, time: float) -> Labels:
+    nodes = [node for service in gateway.services for node in service.nodes]
+    nodes += [departure.leaving.node for departure in departures]
+    rest = max(max(service.flow_timeout, service.handshake_timeout) for service in gateway.services)
+    try:
+        return allocate(nodes, previous, now=time, rest=rest)
+    except OutOfLabelsError as problem:
+        raise KernelError(f"the nftables data plane cannot tell so many nodes apart: {problem}") from None

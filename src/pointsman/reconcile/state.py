@@ -1,0 +1,208 @@
+"""What was applied, kept under /run: enough to compile it again, and to put the machine back."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from pointsman.kernel import netns
+from pointsman.kernel.errors import KernelError
+from pointsman.model import Node, NodeAddress, NodeState, NodeStates
+from pointsman.plan.host import CarriedAddress
+from pointsman.plan.inputs import Capabilities, Leaving
+from pointsman.plan.labels import Labels
+
+VERSION = 1
+ROOT = Path("/run/pointsman")
+ENVIRONMENT = "POINTSMAN_STATE_DIR"
+OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
+FIRST_NAMESPACE = Path("/proc/1/ns/net")
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A removed node and when it is let go; ``until`` is on the clock of ``now()``."""
+
+    leaving: Leaving
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedState:
+    """The inputs of the applied ruleset (so that it can be compiled again), and what the machine was before.
+
+    ``text`` is None where nothing is applied but the machine is still to be put back.
+    """
+
+    filename: str = ""
+    text: str | None = None
+    states: NodeStates = field(default_factory=NodeStates)
+    labels: Labels = field(default_factory=Labels)
+    departures: tuple[Departure, ...] = ()
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[CarriedAddress, ...] = ()
+
+
+def now() -> float:
+    """Seconds since the boot: /run does not outlive it, and nobody sets this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def state_directory() -> Path:
+    """One folder for each network namespace, so that several gateways fit on a machine."""
+    if ENVIRONMENT in os.environ:
+        return Path(os.environ[ENVIRONMENT])
+    try:
+        is_first = OWN_NAMESPACE.stat().st_ino == FIRST_NAMESPACE.stat().st_ino
+    except OSError:
+        is_first = False
+    if is_first:
+        return ROOT
+    return ROOT / f"netns-{netns.cookie() or OWN_NAMESPACE.stat().st_ino}"
+
+
+class StateFile:
+    """The state's file; hold ``locked()`` around everything that reads, changes and writes it."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory or state_directory()
+        self._file = self._directory / "applied.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other Pointsman processes out; raise KernelError where the folder cannot be used."""
+        handle = self._lock()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # in use: it holds the state
+                self._directory.rmdir()
+            os.close(handle)
+
+    def _lock(self) -> int:
+        while True:
+            try:
+                self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+                handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if self._directory.stat().st_uid != os.geteuid():
+                    os.close(handle)
+                    raise PermissionError(1, "it belongs to another user")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if self._directory.stat().st_ino == os.fstat(handle).st_ino:
+                    return handle
+            except FileNotFoundError:
+                pass  # removed by the one who held the lock: again
+            except OSError as problem:
+                raise KernelError(f"cannot use {self._directory}: {problem.strerror}; run as root") from None
+            os.close(handle)
+
+    def read(self) -> tuple[AppliedState, AppliedState | None]:
+        """The last applied state (an empty one if there is none), and the one that was being applied, if any.
+
+        Raises KernelError where the file cannot be read or understood.
+        """
+        try:
+            content = self._file.read_text()
+        except FileNotFoundError:
+            return AppliedState(), None
+        except OSError as problem:
+            raise KernelError(f"cannot read {self._file}: {problem.strerror}; run as root") from None
+        try:
+            data = json.loads(content)
+            if data["version"] != VERSION:
+                raise ValueError(data["version"])
+            pending = data["pending"]
+            return _from_json(data["applied"]), None if pending is None else _from_json(pending)
+        except (ValueError, KeyError, TypeError):
+            raise KernelError(
+                f"{self._file} is not this version's; remove it, then `pointsman apply` starts afresh"
+            ) from None
+
+    def write(self, state: AppliedState, pending: AppliedState | None = None) -> None:
+        """Replace the file in one step, so that a killed process leaves the old one or the new one."""
+        temporary = self._file.with_suffix(".new")
+        data = {
+            "version": VERSION,
+            "applied": _to_json(state),
+            "pending": None if pending is None else _to_json(pending),
+        }
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+                json.dump(data, out)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.replace(self._file)
+        except OSError as problem:
+            raise KernelError(f"cannot write {self._file}: {problem.strerror}") from None
+
+    def remove(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    addresses = [[str(own.address), own.port] for own in node.addresses]
+    return {"name": node.name, "id": node.id, "weight": node.weight, "addresses": addresses}
+
+
+def _node_from_json(data: dict[str, Any]) -> Node:
+    addresses = tuple(NodeAddress(ip_address(address), port) for address, port in data["addresses"])
+    return Node(data["name"], addresses, data["id"], data["weight"])
+
+
+def _to_json(state: AppliedState) -> dict[str, Any]:
+    return {
+        "filename": state.filename,
+        "text": state.text,
+        "states": [[service, node, str(value)] for (service, node), value in state.states.exceptions.items()],
+        "labels": [
+            [name, [str(address) for address in addresses], label]
+            for (name, addresses), label in state.labels.by_node.items()
+        ],
+        "resting": [[label, until] for label, until in state.labels.resting.items()],
+        "departures": [
+            {
+                "service": departure.leaving.service,
+                "node": _node_to_json(departure.leaving.node),
+                "label": departure.leaving.label,
+                "seconds": departure.leaving.seconds,
+                "until": departure.until,
+            }
+            for departure in state.departures
+        ],
+        "defragment_by_tproxy": state.capabilities.defragment_by_tproxy,
+        "settings": dict(state.settings),
+        "addresses": [[str(own.address), own.interface] for own in state.addresses],
+    }
+
+
+def _from_json(data: dict[str, Any]) -> AppliedState:
+    departures = tuple(
+        Departure(
+            Leaving(row["service"], _node_from_json(row["node"]), row["label"], row["seconds"]),
+            row["until"],
+        )
+        for row in data["departures"]
+    )
+    labels = {
+        (name, tuple(ip_address(address) for address in addresses)): label
+        for name, addresses, label in data["labels"]
+    }
+    return AppliedState(
+        filename=data["filename"],
+        text=data["text"],
+        states=NodeStates({(service, node): NodeState(value) for service, node, value in data["states"]}),
+        labels=Labels(labels, dict(data["resting"])),
+        departures=departures,
+        capabilities=Capabilities(data["defragment_by_tproxy"]),
+        settings=data["settings"],
+        addresses=tuple(CarriedAddress(ip_address(address), name) for address, name in data["addresses"]),
+    )
