@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench import matrix, report, scale
 from bench.contenders import POINTSMAN, Contender, ForwardOnly, Pointsman, Recipe, load
-from bench.features import ablations, recipe_variants
+from bench.features import AGAIN, WHOLE, ablations, recipe_variants
 from bench.libbpf import BpfError
 from bench.namespaces import CommandError
 from bench.programs import ToolMissingError
@@ -58,15 +58,15 @@ def _rates(arguments: argparse.Namespace, contenders: list[Contender], output: C
         rates = ", ".join(f"{name} {cell.mpps(name):.2f}" for name in cell.samples)
         progress.print(f"{cell.scenario.name}: {rates} Mpps", soft_wrap=True)
 
-    cells = list(matrix.measure(contenders, plan.scenarios, plan, done))
+    cells = list(matrix.measure(contenders, plan.rates, done))
     output.print(report.rates(cells))
     output.print(*report.summary(cells, "pointsman"), sep="\n", highlight=False)
     features: list[matrix.Cell] = []
     if any(contender.name == "pointsman" for contender in contenders):
         taken_out = ablations()
         rivals = [*taken_out, *recipe_variants()]
-        features = list(matrix.measure(rivals, plan.feature_scenarios, plan, done))
-        unchanged = [one.name for one in taken_out[1:] if not one.changed]
+        features = list(matrix.measure(rivals, plan.features, done))
+        unchanged = [one.name for one in taken_out if not one.changed and one.name not in (WHOLE, AGAIN)]
         output.print(report.costs(features, unchanged))
     return {
         "cells": [report.as_json(cell) for cell in cells],

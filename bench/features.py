@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WHOLE = "the whole ruleset"
+AGAIN = "the same once more: the noise"
 
 # `counter name "x"`, `counter name ip daddr map @m`, `counter packets 0 bytes 0`, `counter`; as a
 # statement, not as a declaration (`counter x { }`), a map's type (`: counter`) or its elements.
@@ -50,6 +51,7 @@ def ablations() -> list[Ablation]:
     """Return what is taken out of Pointsman's ruleset, the whole ruleset first."""
     return [
         Ablation(WHOLE, lambda ruleset: ruleset),
+        Ablation(AGAIN, lambda ruleset: ruleset),
         Ablation("no counters", without(_COUNTER)),
         Ablation("no defragmentation", without_rules(r"\btproxy\b")),
         Ablation("no ICMP error suppression", without_rules(r"^\t\ticmp(?:v6)? type \{.*goto icmp_error")),

@@ -20,13 +20,20 @@ FAMILIES = (4, 6)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Series:
     """What to measure and for how long."""
 
     scenarios: tuple[Scenario, ...]
-    feature_scenarios: tuple[Scenario, ...]
     rounds: int
     window: float  # seconds of each round
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The contenders' rates, and what each feature costs: the latter are small differences and want rounds."""
+
+    rates: Series
+    features: Series
 
 
 @dataclass(slots=True)
@@ -74,7 +81,7 @@ def full() -> Plan:
         )
     ]
     features = [Scenario(family, 64, 60_000, reply=reply) for family in FAMILIES for reply in (False, True)]
-    return Plan(tuple(scenarios), tuple(features), rounds=3, window=0.8)
+    return Plan(Series(tuple(scenarios), 3, 0.8), Series(tuple(features), 7, 0.4))
 
 
 def quick() -> Plan:
@@ -89,26 +96,25 @@ def quick() -> Plan:
         Scenario(6, 64, 1_000_000, Pattern.NEW),
         Scenario(6, 64, 60_000, reply=True),
     ]
-    return Plan(tuple(scenarios), (Scenario(4, 64, 60_000),), rounds=3, window=0.4)
+    return Plan(Series(tuple(scenarios), 3, 0.4), Series((Scenario(4, 64, 60_000),), 3, 0.3))
 
 
 def measure(
     contenders: Sequence[Contender],
-    scenarios: Sequence[Scenario],
-    plan: Plan,
+    series: Series,
     done: Callable[[Cell], None],
 ) -> Iterator[Cell]:
     """Measure each scenario with every contender; those of one family and number of nodes share the rigs."""
-    for (family, nodes), group in groupby(scenarios, lambda one: (one.family, one.nodes)):
+    for (family, nodes), group in groupby(series.scenarios, lambda one: (one.family, one.nodes)):
         with ExitStack() as stack:
             rigs = [stack.enter_context(_ready(contender, Site(family, nodes))) for contender in contenders]
             for scenario in group:
                 cell = Cell(scenario, {contender.name: [] for contender in contenders})
-                for number in range(plan.rounds):
+                for number in range(series.rounds):
                     turn = number % len(rigs)
                     # Nobody always comes first, or always after the same one.
                     for ready in rigs[turn:] + rigs[:turn]:
-                        cell.samples[ready.contender.name].append(ready.measure(scenario, plan.window))
+                        cell.samples[ready.contender.name].append(ready.measure(scenario, series.window))
                 done(cell)
                 yield cell
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict
+import statistics
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bench.matrix import Cell
 
 RECIPE = "recipe"
+CEILING = "forward only"
 
 
 def rates(cells: Sequence[Cell]) -> Table:
@@ -50,7 +52,8 @@ def _rate(cell: Cell, name: str) -> str:
     rate = f"{cell.mpps(name):.2f}"
     if name == RECIPE or RECIPE not in cell.samples:
         return rate
-    return f"{rate} ({cell.ratio(name, RECIPE):.1f})"
+    ratio = cell.ratio(name, RECIPE)
+    return f"{rate} ({ratio:.{2 if ratio < 10 else 0}f})"
 
 
 def _remark(cell: Cell, name: str) -> str:
@@ -102,6 +105,7 @@ def summary(cells: Sequence[Cell], name: str) -> list[str]:
             f"... where flows are new or more than conntrack holds: {worst.ratio(name, RECIPE):.2f} "
             f"({worst.scenario.name})"
         )
+    lines += _flatness(cells, name)
     for who in (name, RECIPE):
         wrong = {
             what: sum(cell.total(who, what) for cell in cells) for what in ("misrouted", "dropped", "bad")
@@ -112,6 +116,22 @@ def summary(cells: Sequence[Cell], name: str) -> list[str]:
             f"{wrong['bad']:,} bad checksums in the sample"
         )
     return lines
+
+
+def _flatness(cells: Sequence[Cell], name: str) -> list[str]:
+    """Say what more nodes cost, measured by plain routing in the same rounds: that takes the machine's moods out."""
+    if CEILING not in cells[0].samples:
+        return []
+    few, many = min(cell.scenario.nodes for cell in cells), max(cell.scenario.nodes for cell in cells)
+    at = {cell.scenario: cell.ratio(name, CEILING) for cell in cells}
+    changes = [
+        at[replace(one, nodes=many)] / at[one]
+        for one in at
+        if one.nodes == few and replace(one, nodes=many) in at
+    ]
+    if few == many or not changes:
+        return []
+    return [f"{name}, {many} nodes / {few} nodes, median: {statistics.median(changes):.2f}"]
 
 
 def machine() -> dict[str, str]:

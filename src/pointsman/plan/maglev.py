@@ -15,11 +15,11 @@ from math import gcd, isqrt
 SLOTS_PER_NODE = 100
 """Slots that a table has for each node at least; the paper's balance and disruption are for this ratio."""
 
-TABLE_SIZES = (251, 509, 1009, 2039, 4093, 8191, 16381, 32749, 65537, 131071, 262139, 524287, 1048573)
+TABLE_SIZES = (1009, 2039, 4093, 8191, 16381, 32749, 65537, 131071, 262139, 524287, 1048573)
 """The primes that tables come in, each about twice the one before.
 
 A table of another size sends nearly every client elsewhere, so the size must not follow every node that
-comes or goes: it changes where the number of nodes doubles.
+comes or goes: it changes where the number of nodes doubles, and for up to ten nodes never.
 """
 
 MAX_MEMBERS = 0xFFFF

@@ -261,7 +261,7 @@ def test_all_mistakes_of_a_file_come_at_once_by_line_and_none_twice(
         ('"192.0.2.10:5684"', '"192.0.2.10"'),
         ("bits = 8", "bits = 80"),
         ('name = "n1"', 'name = "n 1"'),
-        ("id = 2", "id = 2\n  wieght = 3"),
+        ("id = 2", "id = 2\n  weights = 3"),
         ('"fd00::12"', '"fd00::/12"'),
         (UDP_HEADER, UDP_HEADER + "\nmaglev_table_size = 6"),
         ('"10.0.0.12"\n', '"fd00::12"\n'),

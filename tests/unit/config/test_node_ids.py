@@ -79,8 +79,8 @@ def test_mistakes_in_connection_ids(new: str, line: str, mistakes: Mistakes, cha
         ("id = 2", "id = 2\n  weight = nan", "g:17: service coaps, node n2: weight nan is a float; 0..100"),
         (
             "id = 2",
-            "id = 2\n  wieght = 1",
-            "g:17: service coaps, node n2: unknown key wieght; did you mean weight? "
+            "id = 2\n  weights = 1",
+            "g:17: service coaps, node n2: unknown key weights; did you mean weight? "
             "Known here: name, address, id, weight",
         ),
         (

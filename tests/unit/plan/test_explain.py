@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from pointsman.config import parse
+from pointsman.model import Endpoint, NodeState, NodeStates
+from pointsman.plan.explain import Explanation, explain, payload_of_cid
+from pointsman.plan.verdicts import Verdict
+from pointsman.wire import dtls
+
+TEXT = """
+[gateway]
+name = "edge"
+hash_seed = 1
+[[service]]
+name = "coaps"
+protocol = "dtls"
+listen = ["192.0.2.10:5684"]
+connection_id = "californium"
+[[service.node]]
+name = "n1"
+id = 1
+address = "10.0.0.11"
+[[service.node]]
+name = "n2"
+id = 2
+address = "10.0.0.12:15684"
+"""
+CLIENT = Endpoint(ip_address("198.51.100.7"), 40000)
+VIP = Endpoint(ip_address("192.0.2.10"), 5684)
+
+
+def explained(payload: bytes, text: str = TEXT, listener: Endpoint = VIP, **states: NodeState) -> Explanation:
+    orders = NodeStates({("coaps", name): state for name, state in states.items()})
+    return explain(parse(text, "edge.toml").gateway, orders, CLIENT, listener, payload)
+
+
+def test_record_goes_to_the_node_its_cid_names() -> None:
+    found = explained(payload_of_cid(b"\2abcde"))
+    assert (found.node, str(found.target), found.verdict) == ("n2", "10.0.0.12:15684", Verdict.CID)
+    assert found.steps[-1] == "node n2 has it and is up"
+
+
+@pytest.mark.parametrize("state", [NodeState.DOWN, NodeState.DISABLED])
+def test_record_for_a_node_that_takes_nothing_is_dropped(state: NodeState) -> None:
+    found = explained(payload_of_cid(b"\2abcde"), n2=state)
+    assert (found.dropped, found.verdict) == (True, Verdict.CID_NODE_DOWN)
+
+
+def test_record_for_a_draining_node_reaches_it() -> None:
+    assert explained(payload_of_cid(b"\2abcde"), n2=NodeState.DRAINING).node == "n2"
+
+
+def test_unknown_id_is_dropped_or_balanced_as_the_service_says() -> None:
+    assert explained(payload_of_cid(b"\7abcde")).verdict is Verdict.CID_UNKNOWN
+    balanced = TEXT.replace('"californium"', '"californium"\ncid_unknown = "balance"')
+    found = explained(payload_of_cid(b"\7abcde"), balanced)
+    assert (found.verdict, found.node in ("n1", "n2")) == (Verdict.BALANCED, True)
+
+
+def test_handshake_goes_by_the_scheduler_to_a_node_that_takes_new_ones() -> None:
+    first = explained(dtls.client_hello(bytes(32)))
+    assert first.verdict is Verdict.BALANCED
+    assert first.node is not None
+    other = explained(dtls.client_hello(bytes(32)), **{first.node: NodeState.DRAINING})
+    assert other.node != first.node
+
+
+def test_without_a_node_that_takes_it_a_handshake_is_dropped() -> None:
+    found = explained(dtls.client_hello(bytes(32)), n1=NodeState.DOWN, n2=NodeState.DRAINING)
+    assert (found.dropped, found.verdict) == (True, Verdict.NO_NODE)
+
+
+def test_record_too_short_for_its_id_is_unknown() -> None:
+    assert explained(payload_of_cid(b"\1abcde")[:11]).verdict is Verdict.CID_UNKNOWN
+
+
+def test_what_no_service_listens_for_is_left_to_the_kernel() -> None:
+    found = explained(b"", listener=Endpoint(VIP.address, 1))
+    assert (found.service, found.dropped) == (None, False)
