@@ -46,7 +46,7 @@ def test_steady_sender_leaves_a_draining_node_within_the_flow_timeout(site: Site
     node = site.ask(client, PING, port=COAP).node
     site.order("drain", node)
     assert site.ask(client, PING, port=COAP).node == node
-    seen = []
+    seen: list[str] = []
     end = time.monotonic() + 6
     while time.monotonic() < end and seen[-1:] != [{"n1": "n2", "n2": "n1"}[node]]:
         seen.append(site.ask(client, PING, port=COAP).node)

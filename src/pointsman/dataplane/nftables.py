@@ -8,7 +8,7 @@ from typing import Any
 from pointsman.dataplane.protocol import Count
 from pointsman.kernel.errors import KernelError
 from pointsman.kernel.nft import Nft, NftError
-from pointsman.model import Family, Service
+from pointsman.model import ConnectionIdRange, Family, Service
 from pointsman.plan.inputs import Capabilities, PlaneInputs
 from pointsman.plan.nftables import TABLE, Ruleset, changes, compile_ruleset, render
 from pointsman.plan.nftables.expressions import CidBits
@@ -80,11 +80,11 @@ class NftablesPlane:
         found: list[Count] = []
         for service in inputs.gateway.services:
             for family in Family:
-                if service.listeners_of(family):
-                    found += self._node_counts(inputs, service, family)
+                if service.connection_id is not None and service.listeners_of(family):
+                    found += self._cid_counts(service, service.connection_id, family)
         families = {listener.family for service in inputs.gateway.services for listener in service.listeners}
         for family in sorted(families):
-            found += self._reply_counts(inputs, family)
+            found += self._endpoint_counts(inputs, family)
             found += self._listener_counts(inputs, family)
             hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
             found.append(_summed("", "", Verdict.HAIRPIN, hairpins))
@@ -98,24 +98,17 @@ class NftablesPlane:
         keys = [row[0] if kind == "map" else row for row in listed]
         return [(key["elem"]["val"], key["elem"]["counter"]) for key in keys]
 
-    def _node_counts(self, inputs: PlaneInputs, service: Service, family: Family) -> list[Count]:
-        prefix = family_name(service, family)
-        by_label = {inputs.labels.of(node): node.name for node in service.nodes}
-        counted = [(Verdict.FLOW, "flow", by_label), (Verdict.BALANCED, "balanced", by_label)]
-        if service.connection_id is not None:
-            bits = CidBits(service.connection_id)
-            by_id = {
-                int(bits.element(node.id), 16): node.name for node in service.nodes if node.id is not None
-            }
-            counted.append((Verdict.CID, "cid", by_id))
+    def _cid_counts(self, service: Service, where: ConnectionIdRange, family: Family) -> list[Count]:
+        bits = CidBits(where)
+        names = {int(bits.element(node.id), 16): node.name for node in service.nodes if node.id is not None}
         return [
-            Count(service.name, names[key], verdict, counter["packets"], counter["bytes"])
-            for verdict, use, names in counted
-            for key, counter in self._elements("map", f"{prefix}/{use}")
+            Count(service.name, names[key], Verdict.CID, counter["packets"], counter["bytes"])
+            for key, counter in self._elements("map", f"{family_name(service, family)}/cid")
             if key in names
         ]
 
-    def _reply_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+    def _endpoint_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+        """The counters that are kept by a node's address and port, which belong to one listener."""
         owners = {
             (str(endpoint.address), endpoint.port): (service.name, node.name)
             for service in inputs.gateway.services
@@ -123,9 +116,11 @@ class NftablesPlane:
             for node in service.nodes
             if (endpoint := node.endpoint(listener)) is not None
         }
+        kinds = {Verdict.FLOW: "set", Verdict.BALANCED: "set", Verdict.REPLY: "map"}
         return [
-            Count(*owners[owner], Verdict.REPLY, counter["packets"], counter["bytes"])
-            for key, counter in self._elements("map", f"reply{family.value}")
+            Count(*owners[owner], verdict, counter["packets"], counter["bytes"])
+            for verdict, kind in kinds.items()
+            for key, counter in self._elements(kind, f"{verdict}{family.value}")
             if (owner := tuple(key["concat"])) in owners
         ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 
-from pointsman.model import Address, Endpoint, Gateway
+from pointsman.model import Address, Endpoint, Family, Gateway, Listener, Service
+from pointsman.plan.foreign import Filter, Packet, first_drop, line_to_add
 
-MARK = "pointsman"
-"""The comment that the offered rules carry, and by which they are found again."""
+PACKETS_TRIED = 512
+"""Kinds of packets that are sent through every foreign filter; more are more of the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +24,36 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """``routes``: the interface that packets to a node leave by. ``merging``: offloads by interface.
+    """The machine around the services.
 
-    ``chains`` and ``rules`` are libnftables' JSON objects of other people's forward chains.
+    ``mtu`` has every interface, ``addresses`` the interface that carries each address, ``routes`` the interface
+    that packets to a node leave by (None: no route), ``vrf_routes`` the same by VRF, ``default_routes`` where
+    strangers are, ``masters`` what interfaces are enslaved to, as (name, kind). ``silent`` are the interfaces
+    that do not forward though the machine does, ``merging`` offloads by interface.
+    ``filters`` are other people's chains, ``unread`` says of others why they were not read.
     """
 
-    mtu: Mapping[str, int]
-    kinds: Mapping[str, str]
-    addresses: Mapping[Address, str]
-    routes: Mapping[Address, str | None]
-    bound: frozenset[Endpoint]
-    merging: Mapping[str, tuple[str, ...]]
-    chains: tuple[Mapping[str, Any], ...]
-    rules: tuple[Mapping[str, Any], ...]
-    legacy_iptables: bool = False
+    mtu: Mapping[str, int] = field(default_factory=dict)
+    addresses: Mapping[Address, str] = field(default_factory=dict)
+    routes: Mapping[Address, str | None] = field(default_factory=dict)
+    vrf_routes: Mapping[tuple[str, Address], str | None] = field(default_factory=dict)
+    default_routes: Mapping[Family, str] = field(default_factory=dict)
+    masters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    down: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    bound: frozenset[Endpoint] = frozenset()
+    merging: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    filters: tuple[Filter, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    def clients_link(self, listener: Listener) -> str | None:
+        """The interface that the listener's clients come by, as far as that can be told."""
+        found = listener.interface or self.addresses.get(listener.endpoint.address)
+        return self.default_routes.get(listener.family) if found in (None, "lo") else found
+
+    def vrf_of(self, interface: str | None) -> str | None:
+        master, kind = self.masters.get(interface or "", ("", ""))
+        return master if kind == "vrf" else None
 
 
 def find(gateway: Gateway, around: Surroundings) -> list[Finding]:
@@ -44,78 +62,145 @@ def find(gateway: Gateway, around: Surroundings) -> list[Finding]:
         *_interfaces(gateway, around),
         *_port_conflicts(gateway, around),
         *_routes(gateway, around),
+        *_vrf_routes(gateway, around),
+        *_forwarding(gateway, around),
         *_link_mtus(gateway, around),
         *_merging(around),
-        *foreign_chains(around),
+        *foreign_filters(gateway, around),
     ]
-    return sorted(found, key=lambda finding: not finding.fatal)
+    return sorted(dict.fromkeys(found), key=lambda finding: not finding.fatal)
+
+
+def _listeners(gateway: Gateway) -> Iterator[tuple[str, Listener]]:
+    """Each with how a line about it begins."""
+    for service in gateway.services:
+        for listener in service.listeners:
+            yield f"service {service.name}, listener {listener.endpoint}", listener
 
 
 def _interfaces(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
-    for service in gateway.services:
-        for listener in service.listeners:
-            vip, interface = listener.endpoint.address, listener.interface
-            if interface is not None and interface not in around.mtu:
-                known = ", ".join(name for name in sorted(around.mtu) if name != "lo")
+    for label, listener in _listeners(gateway):
+        vip, interface = listener.endpoint.address, listener.interface
+        there = around.addresses.get(vip)
+        if interface is None:
+            if there is None:
                 yield Finding(
-                    f"service {service.name}, listener {listener.endpoint}: there is no interface {interface}; "
-                    f"one of {known}",
-                    fatal=True,
-                )
-            if interface is None and vip not in around.addresses:
-                yield Finding(
-                    f"service {service.name}, listener {listener.endpoint}: no interface carries {vip}; "
+                    f"{label}: no interface carries {vip}; "
                     "name one (interface = ...), or see that the address is routed to this machine"
                 )
+            continue
+        if interface not in around.mtu:
+            known = ", ".join(name for name in sorted(around.mtu) if name != "lo")
+            yield Finding(f"{label}: there is no interface {interface}; one of {known}", fatal=True)
+            continue
+        master, kind = around.masters.get(interface, ("", ""))
+        if kind in ("bridge", "bond", "team"):
+            yield Finding(
+                f"{label}: interface {interface} is a part of the {kind} {master}, which takes all that arrives; "
+                f"name {master}",
+                fatal=True,
+            )
+        if there not in (None, interface):
+            yield Finding(
+                f"{label}: {vip} is carried by {there} already and is left there; neighbours on {interface} are "
+                "not told of it (and for IPv6 get no answer)"
+            )
+        if interface in around.down:
+            yield Finding(f"{label}: interface {interface} is down; `ip link set {interface} up`")
 
 
 def _port_conflicts(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
-    for service in gateway.services:
-        for listener in service.listeners:
-            if listener.endpoint in around.bound:
-                yield Finding(
-                    f"service {service.name}, listener {listener.endpoint}: a program on this machine is bound to "
-                    "it and would hear nothing any more; stop it, or take another port",
-                    fatal=True,
-                )
+    for label, listener in _listeners(gateway):
+        if listener.endpoint in around.bound:
+            yield Finding(
+                f"{label}: a program on this machine is bound to it and would hear nothing any more; "
+                "stop it, or take another port",
+                fatal=True,
+            )
+            continue
+        # A socket bound to :: may take IPv4 as well; that cannot be seen from outside.
+        wildcards: list[Address] = [IPv6Address(0)]
+        if listener.family is Family.V4:
+            wildcards.append(IPv4Address(0))
+        if any(Endpoint(address, listener.endpoint.port) in around.bound for address in wildcards):
+            yield Finding(
+                f"{label}: a program on this machine is bound to port {listener.endpoint.port} of every address; "
+                f"it will not hear what is sent to {listener.endpoint.address}"
+            )
 
 
-def _routes(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+def _node_addresses(gateway: Gateway) -> Iterator[tuple[str, Address]]:
+    """Each with how a line about it begins."""
     for service in gateway.services:
         for node in service.nodes:
             for own in node.addresses:
-                if own.address not in around.routes:
+                yield f"service {service.name}, node {node.name}", own.address
+
+
+def _routes(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    for label, address in _node_addresses(gateway):
+        if address not in around.routes:
+            continue
+        device = around.routes[address]
+        if device is None:
+            yield Finding(f"{label}: no route to {address}; add one")
+        elif device == "lo":
+            yield Finding(
+                f"{label}: {address} is this machine's own; a node is another machine or network namespace",
+                fatal=True,
+            )
+
+
+def vrfs_asked(gateway: Gateway, around: Surroundings) -> set[str]:
+    """The VRFs that clients' packets are routed in."""
+    found = (around.vrf_of(around.clients_link(listener)) for _, listener in _listeners(gateway))
+    return {vrf for vrf in found if vrf is not None}
+
+
+def _vrf_routes(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    for service in gateway.services:
+        for listener in service.listeners:
+            link = around.clients_link(listener)
+            vrf = around.vrf_of(link)
+            for node in service.nodes:
+                endpoint = node.endpoint(listener)
+                if vrf is None or endpoint is None:
                     continue
-                device = around.routes[own.address]
-                if device is None:
+                if around.vrf_routes.get((vrf, endpoint.address), "") is None:
                     yield Finding(
-                        f"service {service.name}, node {node.name}: no route to {own.address}; add one"
+                        f"service {service.name}, node {node.name}: what arrives on {link} is routed by the VRF "
+                        f"{vrf}, which has no route to {endpoint.address}; add one to its table, or put the "
+                        "nodes' link into it"
                     )
-                elif device == "lo":
-                    yield Finding(
-                        f"service {service.name}, node {node.name}: {own.address} is this machine's own; "
-                        "a node is another machine or network namespace",
-                        fatal=True,
-                    )
+
+
+def _forwarding(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    """Where forwarding is on already, an interface that it was switched off for is left as it is."""
+    links = {around.clients_link(listener) for _, listener in _listeners(gateway)}
+    links |= {around.routes.get(address) for _, address in _node_addresses(gateway)}
+    for interface in sorted(around.silent & links):
+        yield Finding(
+            f"forwarding is on but not for {interface}: IPv4 packets that arrive there are not forwarded; "
+            f"`sysctl net.ipv4.conf.{interface.replace('.', '/')}.forwarding=1`"
+        )
 
 
 def _link_mtus(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
-    """Errors about datagrams too big for the nodes' link are suppressed, so that link must not be the smaller one."""
-    clients = {
-        name
+    """Errors about datagrams too big for the nodes' link are suppressed, so it must not be the smaller one."""
+    pairs = {
+        (around.clients_link(listener), device)
         for service in gateway.services
         for listener in service.listeners
-        if (name := listener.interface or around.addresses.get(listener.endpoint.address)) is not None
+        for node in service.nodes
+        if (endpoint := node.endpoint(listener)) and (device := around.routes.get(endpoint.address))
     }
-    nodes = {device for device in around.routes.values() if device}
-    for client in sorted(clients & around.mtu.keys()):
-        for node in sorted(nodes & around.mtu.keys()):
-            if around.mtu[client] > around.mtu[node]:
-                yield Finding(
-                    f"clients' link {client} has MTU {around.mtu[client]}, nodes' link {node} only "
-                    f"{around.mtu[node]}: larger datagrams that must not be fragmented are lost in silence; "
-                    f"raise the MTU of {node} or lower that of {client}"
-                )
+    for client, node in sorted((a, b) for a, b in pairs if a and a in around.mtu and b in around.mtu):
+        if around.mtu[client] > around.mtu[node]:
+            yield Finding(
+                f"clients' link {client} has MTU {around.mtu[client]}, nodes' link {node} only "
+                f"{around.mtu[node]}: larger datagrams that must not be fragmented are lost in silence; "
+                f"raise the MTU of {node} or lower that of {client}"
+            )
 
 
 def _merging(around: Surroundings) -> Iterator[Finding]:
@@ -127,61 +212,43 @@ def _merging(around: Surroundings) -> Iterator[Finding]:
             )
 
 
-def foreign_chains(around: Surroundings) -> Iterator[Finding]:
-    """Other people's forward chains that drop what they do not know: untracked packets, as all of ours are."""
-    for chain in around.chains:
-        place = (chain["family"], chain["table"], chain["name"])
-        rules = [rule for rule in around.rules if (rule["family"], rule["table"], rule["chain"]) == place]
-        if any(_is_ours(rule) for rule in rules):
-            continue
-        if chain.get("policy") == "drop":
-            why = "its policy is drop"
-        elif any(_drops_unknown(rule) for rule in rules):
-            why = "it has a rule that drops what no rule before it took"
-        else:
-            continue
-        family, table, name = place
-        yield Finding(
-            f"chain {family} {table} {name} would drop what the services forward ({why}); add: "
-            f"{_line_to_add(family, table, name)}"
-        )
-    if around.legacy_iptables:
-        yield Finding(
-            "legacy iptables rules are loaded, which cannot be read here; if their FORWARD chain drops, add: "
-            + _line_to_add("ip", "filter", "FORWARD", tool="iptables-legacy")
-        )
+def foreign_filters(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    """Other people's chains that would drop what the services forward, in either direction."""
+    for filter_ in around.filters:
+        why = first_drop(filter_, islice(_packets(gateway, around, filter_.hook), PACKETS_TRIED))
+        if why is not None:
+            yield Finding(
+                f"{filter_.name} would drop what the services forward ({why}); add: {line_to_add(filter_)}"
+            )
+    for reason in around.unread:
+        yield Finding(reason)
 
 
-def _is_ours(rule: Mapping[str, Any]) -> bool:
-    return rule.get("comment") == MARK or f'"{MARK}"' in str(rule.get("expr", "")).replace("'", '"')
+def _packets(gateway: Gateway, around: Surroundings, hook: str) -> Iterator[Packet]:
+    """The services' packets as chains at ``hook`` see them, behind our own at raw priority."""
+    seen = set()
+    for service in gateway.services:
+        for packet in _packets_of(service, around, hook):
+            if packet not in seen:
+                seen.add(packet)
+                yield packet
 
 
-def _drops_unknown(rule: Mapping[str, Any]) -> bool:
-    """Whether the rule drops or rejects everything, or everything that is untracked or not established."""
-    expressions = [entry for entry in rule.get("expr", []) if "counter" not in entry and "log" not in entry]
-    if not expressions or not ({"drop", "reject"} & expressions[-1].keys()):
-        return False
-    for match in expressions[:-1]:
-        left = match.get("match", {}).get("left", {})
-        if left.get("ct", {}).get("key") != "state":
-            return False
-        states = match["match"]["right"]
-        if "untracked" not in (states if isinstance(states, list) else [states]):
-            return False
-    return True
-
-
-def _line_to_add(family: str, table: str, chain: str, tool: str = "") -> str:
-    by_iptables = table == "filter" and chain in ("FORWARD", "DOCKER-USER") and family in ("ip", "ip6")
-    if tool or by_iptables:
-        command = tool or ("iptables" if family == "ip" else "ip6tables")
-        return (
-            f"{command} -I {chain} -p udp -m conntrack --ctstate UNTRACKED "
-            f"-m comment --comment {MARK} -j ACCEPT"
-        )
-    return (
-        f"nft insert rule {family} {table} {chain} ct state untracked meta l4proto udp accept comment {MARK}"
-    )
+def _packets_of(service: Service, around: Surroundings, hook: str) -> Iterator[Packet]:
+    for listener in service.listeners:
+        clients, vip = around.clients_link(listener), listener.endpoint
+        for node in service.nodes:
+            to = node.endpoint(listener)
+            if to is None:
+                continue
+            family, link = listener.family, around.routes.get(to.address)
+            leaving_by = None if hook == "prerouting" else link
+            yield Packet(family, iif=clients, oif=leaving_by, daddr=to.address, dport=to.port)
+            if hook == "postrouting":
+                yield Packet(family, iif=link, oif=clients, saddr=vip.address, sport=vip.port)
+            else:
+                leaving_by = None if hook == "prerouting" else clients
+                yield Packet(family, iif=link, oif=leaving_by, saddr=to.address, sport=to.port)
 
 
 def fatal(findings: Iterable[Finding]) -> list[Finding]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from pointsman.model import Address, Family, Gateway
 
+ALL_V4 = "net/ipv4/ip_forward"
+ALL_V6 = "net/ipv6/conf/all/forwarding"
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -37,9 +40,9 @@ def settings_read(interfaces: Mapping[Family, Iterable[str]]) -> list[str]:
     Writing ip_forward sets every interface's forwarding and flips accept_redirects
     (Documentation/networking/ip-sysctl.rst), so all of these are remembered for ``down``.
     """
-    keys = ["net/ipv4/ip_forward", "net/ipv4/conf/all/accept_redirects", "net/ipv4/conf/default/forwarding"]
+    keys = [ALL_V4, "net/ipv4/conf/all/accept_redirects", "net/ipv4/conf/default/forwarding"]
     keys += [f"net/ipv4/conf/{name}/forwarding" for name in interfaces.get(Family.V4, ())]
-    keys += ["net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding"]
+    keys += [ALL_V6, "net/ipv6/conf/default/forwarding"]
     for name in interfaces.get(Family.V6, ()):
         keys += [f"net/ipv6/conf/{name}/forwarding", f"net/ipv6/conf/{name}/accept_ra"]
     return keys
@@ -61,31 +64,46 @@ def compile_host(gateway: Gateway, facts: HostFacts, carried: Iterable[CarriedAd
     settings: list[tuple[str, str]] = []
     families = {listener.family for service in gateway.services for listener in service.listeners}
     if Family.V4 in families:
-        settings.append(("net/ipv4/ip_forward", "1"))
+        settings.append((ALL_V4, "1"))
     if Family.V6 in families:
-        # First: forwarding deletes the default routes of router advertisements where accept_ra is 1.
-        for name in facts.interfaces.get(Family.V6, ()):
-            key = f"net/ipv6/conf/{name}/accept_ra"
-            if (
-                name != "lo"
-                and facts.sysctls.get(key) == "1"
-                and facts.sysctls.get(forwarding_of(name)) == "0"
-            ):
-                settings.append((key, "2"))
-        settings.append(("net/ipv6/conf/all/forwarding", "1"))
+        if facts.sysctls.get(ALL_V6) == "0":
+            # First: forwarding deletes the default routes of router advertisements where accept_ra is 1.
+            settings += [(accept_ra_of(name), "2") for name in _listening_to_routers(facts)]
+        settings.append((ALL_V6, "1"))
     needed = tuple((key, value) for key, value in settings if facts.sysctls.get(key, value) != value)
     return HostPlan(addresses, needed)
+
+
+def _listening_to_routers(facts: HostFacts) -> list[str]:
+    """The interfaces that heed router advertisements, and would no more once they forward."""
+    return [
+        name
+        for name in facts.interfaces.get(Family.V6, ())
+        if name != "lo"
+        and facts.sysctls.get(accept_ra_of(name)) == "1"
+        and facts.sysctls.get(forwarding_of(name)) == "0"
+    ]
 
 
 def forwarding_of(interface: str) -> str:
     return f"net/ipv6/conf/{interface}/forwarding"
 
 
+def accept_ra_of(interface: str) -> str:
+    return f"net/ipv6/conf/{interface}/accept_ra"
+
+
 def restoring(saved: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The writes that put ``saved`` settings back, in order: those that set others along come first."""
-    first = [key for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding") if key in saved]
-    rest = [key for key in saved if key not in first]
+    """The writes that put ``saved`` settings back, in order.
+
+    Those that set others along come first. accept_ra comes last: until then it keeps the routes of router
+    advertisements over every write of 1 to any interface's forwarding, which deletes them on all of them.
+    """
+    first = [key for key in (ALL_V4, ALL_V6) if key in saved]
+    last = [key for key in saved if key.endswith("/accept_ra")]
+    rest = [key for key in saved if key not in first and key not in last]
     writes = [(key, saved[key]) for key in first if now.get(key) != saved[key]]
     # After a write that sets others along, what they are now is not known: write them all.
     writes += [(key, saved[key]) for key in rest if writes or now.get(key) != saved[key]]
+    writes += [(key, saved[key]) for key in last if now.get(key) != saved[key]]
     return [(key, value) for key, value in writes if key in now]

@@ -32,8 +32,10 @@ CLIENT = Endpoint(ip_address("198.51.100.7"), 40000)
 VIP = Endpoint(ip_address("192.0.2.10"), 5684)
 
 
-def explained(payload: bytes, text: str = TEXT, listener: Endpoint = VIP, **states: NodeState) -> Explanation:
-    orders = NodeStates({("coaps", name): state for name, state in states.items()})
+def explained(
+    payload: bytes, text: str = TEXT, listener: Endpoint = VIP, states: dict[str, NodeState] | None = None
+) -> Explanation:
+    orders = NodeStates({("coaps", name): state for name, state in (states or {}).items()})
     return explain(parse(text, "edge.toml").gateway, orders, CLIENT, listener, payload)
 
 
@@ -45,12 +47,12 @@ def test_record_goes_to_the_node_its_cid_names() -> None:
 
 @pytest.mark.parametrize("state", [NodeState.DOWN, NodeState.DISABLED])
 def test_record_for_a_node_that_takes_nothing_is_dropped(state: NodeState) -> None:
-    found = explained(payload_of_cid(b"\2abcde"), n2=state)
+    found = explained(payload_of_cid(b"\2abcde"), states={"n2": state})
     assert (found.dropped, found.verdict) == (True, Verdict.CID_NODE_DOWN)
 
 
 def test_record_for_a_draining_node_reaches_it() -> None:
-    assert explained(payload_of_cid(b"\2abcde"), n2=NodeState.DRAINING).node == "n2"
+    assert explained(payload_of_cid(b"\2abcde"), states={"n2": NodeState.DRAINING}).node == "n2"
 
 
 def test_unknown_id_is_dropped_or_balanced_as_the_service_says() -> None:
@@ -64,12 +66,12 @@ def test_handshake_goes_by_the_scheduler_to_a_node_that_takes_new_ones() -> None
     first = explained(dtls.client_hello(bytes(32)))
     assert first.verdict is Verdict.BALANCED
     assert first.node is not None
-    other = explained(dtls.client_hello(bytes(32)), **{first.node: NodeState.DRAINING})
+    other = explained(dtls.client_hello(bytes(32)), states={first.node: NodeState.DRAINING})
     assert other.node != first.node
 
 
 def test_without_a_node_that_takes_it_a_handshake_is_dropped() -> None:
-    found = explained(dtls.client_hello(bytes(32)), n1=NodeState.DOWN, n2=NodeState.DRAINING)
+    found = explained(dtls.client_hello(bytes(32)), states={"n1": NodeState.DOWN, "n2": NodeState.DRAINING})
     assert (found.dropped, found.verdict) == (True, Verdict.NO_NODE)
 
 

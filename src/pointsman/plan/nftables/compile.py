@@ -11,10 +11,14 @@ from pointsman.plan.nftables.icmp import quoted_sets, suppress_chains, suppress_
 from pointsman.plan.nftables.names import verdict_set
 from pointsman.plan.nftables.ruleset import Chain, Ruleset, Set
 from pointsman.plan.nftables.service import (
+    BY_FLOW,
+    BY_SCHEDULER,
     ListenerChains,
     ServiceScene,
-    family_sets,
+    address_map,
+    cid_map,
     reply_elements,
+    sent_chain,
 )
 from pointsman.plan.nftables.tables import table_of
 from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
@@ -37,11 +41,17 @@ def compile_ruleset(inputs: PlaneInputs) -> Ruleset:
     families = [family for family in Family if any(scene.service.listeners_of(family) for scene in scenes)]
     sets: dict[str, Set] = {}
     chains: dict[str, Chain] = {}
-    for item in _service_sets(scenes):
-        sets[item.name] = item
+    # The kernel finds a set by walking a list in this order, so those that every service's rules name come first.
     for family in families:
         for item in _family_wide_sets(scenes, family):
             sets[item.name] = item
+    for item in _service_sets(scenes):
+        sets[item.name] = item
+    for family in families:
+        for use in (BY_FLOW, BY_SCHEDULER):
+            counted = f"{WORDS[family].listener} @{use}{family.value}"
+            chain = Chain(sent_chain(use, family), (counted, "notrack accept"))
+            chains[chain.name] = chain
     for scene in scenes:
         for listener in scene.service.listeners:
             for chain in ListenerChains(scene, listener).chains():
@@ -60,7 +70,9 @@ def _service_sets(scenes: Iterable[ServiceScene]) -> Iterator[Set]:
             yield scene.table.as_map()
         for family in Family:
             if scene.service.listeners_of(family):
-                yield from family_sets(scene, family)
+                yield address_map(scene, family)
+                if scene.service.connection_id is not None:
+                    yield cid_map(scene, family, scene.service.connection_id)
         for listener in scene.service.listeners:
             yield from ListenerChains(scene, listener).sets()
 
@@ -90,6 +102,9 @@ def _family_wide_sets(scenes: list[ServiceScene], family: Family) -> Iterator[Se
     yield Set(f"listen{number}", f"{pair} : verdict", entries)
     yield Set(f"nodes{number}", pair, dict.fromkeys(replies, ""))
     yield Set(f"reply{number}", f"{pair} : verdict", replies, counter=True)
+    # A node's address and port belong to one listener, so they tell the service as well.
+    for use in (BY_FLOW, BY_SCHEDULER):
+        yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True)
     if leaving:
         timed = {key: value.partition(" ") for key, value in leaving.items()}
         nodes = {f"{key} timeout {seconds}s": "" for key, (seconds, _, _) in timed.items()}

@@ -68,8 +68,8 @@ def _lines(have: Ruleset, want: Ruleset) -> Iterator[str]:
         hook = f" {{ {chain.hook} }}" if chain.hook else ""
         yield f"add chain {TABLE} {chain.name}{hook}"
     for item in fresh:
-        if item.elements:
-            yield f"add element {TABLE} {item.name} {{ {element_list(item.elements)} }}"
+        if text := item.element_text:
+            yield f"add element {TABLE} {item.name} {{ {text} }}"
     for name, item in want.sets.items():
         if name in have.sets and name not in redefined:
             yield from _element_lines(have.sets[name], item)
@@ -88,7 +88,7 @@ def _names_any(chain: Chain, sets: set[str]) -> bool:
 
 
 def _element_lines(have: Set, want: Set) -> Iterator[str]:
-    if want.frozen or want.owned_by_packets or have.elements == want.elements:
+    if want.content or want.owned_by_packets or have.elements == want.elements:
         return
     if "timeout" in want.flags:
         # Some may have timed out since; flushing needs no knowledge of which.

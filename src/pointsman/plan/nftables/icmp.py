@@ -18,6 +18,8 @@ _QUOTE = 64
 """The quoted packet starts behind the 8 bytes of the ICMP header (RFC 792, RFC 4443)."""
 _UDP = 17
 _FRAGMENT = 44
+_EXTENSIONS = (0, 43, 51, 60, 135, 139, 140)
+"""IPv6 extension headers but the fragment header (IANA's registry; ESP hides what follows it)."""
 
 
 def _number(address: IPv4Address | IPv6Address) -> str:
@@ -28,15 +30,13 @@ def quoted_sets(family: Family, endpoints: Iterable[tuple[Address, int]]) -> Ite
     """Node addresses and ports as they stand in a quoted header: nft compares raw payload with integers only."""
     ordered = sorted((int(address), port, address) for address, port in endpoints)
     pairs = {f"{_number(address)} . {port}": "" for _, port, address in ordered}
+    alone = {_number(address): "" for _, _, address in ordered}
     if family is Family.V4:
         yield Set("quoted4", f"typeof @th,{_QUOTE + 128},32 . @th,{_QUOTE + 176},16", pairs)
+        yield Set("quoted_addresses4", f"typeof @th,{_QUOTE + 128},32", alone)
         return
     yield Set("quoted6", f"typeof @th,{_QUOTE + 192},128 . @th,{_QUOTE + 336},16", pairs)
-    yield Set(
-        "quoted_addresses6",
-        f"typeof @th,{_QUOTE + 192},128",
-        {_number(address): "" for _, _, address in ordered},
-    )
+    yield Set("quoted_addresses6", f"typeof @th,{_QUOTE + 192},128", alone)
 
 
 def suppress_rules(family: Family) -> Iterator[str]:
@@ -61,6 +61,9 @@ def _v4() -> Iterator[str]:
         yield f"{quote} @th,{_QUOTE + 128},32 . @th,{udp + 16},16 @quoted4 {_DROP}"
         # A redirect about a reply would teach the node a way past the gateway.
         yield f"icmp type redirect {quote} @th,{_QUOTE + 96},32 . @th,{udp},16 @quoted4 {_DROP}"
+    # A quoted later fragment has no ports: by the address alone.
+    later = f"@th,{_QUOTE + 48},16 & 0x1fff != 0"
+    yield f"{later} @th,{_QUOTE + 72},8 {_UDP} @th,{_QUOTE + 128},32 @quoted_addresses4 {_DROP}"
 
 
 def _v6() -> Iterator[str]:
@@ -70,6 +73,14 @@ def _v6() -> Iterator[str]:
     yield (
         f"{header} {_FRAGMENT} @th,{behind_fragment},8 {_UDP} "
         f"{destination} . @th,{behind_fragment + 80},16 @quoted6 {_DROP}"
+    )
+    # Ports behind other extension headers, whose length varies, or missing from a later fragment: by the address.
+    others = f"{{ {', '.join(map(str, _EXTENSIONS))} }}"
+    yield f"{header} {others} {destination} @quoted_addresses6 {_DROP}"
+    yield f"{header} {_FRAGMENT} @th,{behind_fragment},8 {others} {destination} @quoted_addresses6 {_DROP}"
+    yield (
+        f"{header} {_FRAGMENT} @th,{behind_fragment},8 {_UDP} @th,{behind_fragment + 16},16 & 0xfff8 != 0 "
+        f"{destination} @quoted_addresses6 {_DROP}"
     )
     # RFC 4861 section 4.5: target address, then destination address.
     yield f"icmpv6 type nd-redirect @th,192,128 @quoted_addresses6 {_DROP}"

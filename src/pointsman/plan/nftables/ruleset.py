@@ -19,9 +19,9 @@ APPLIED = "applied"
 class Set:
     """A set, or a map when ``type_clause`` has a ``:``.
 
-    ``elements`` maps keys to values (to "" in a set). ``owned_by_packets`` says that the packet path fills it:
-    its elements are never compared. ``frozen`` says that the name tells the content, so equal names need no
-    comparison. Element text may carry options (``timeout 9s``) after the key.
+    ``elements`` maps keys to values (to "" in a set); a key may carry options (``timeout 9s``).
+    ``owned_by_packets`` says that the packet path fills it: its elements are never compared.
+    ``content`` is the whole element list as text where the name tells the content: equal names need no comparison.
     """
 
     name: str
@@ -30,8 +30,12 @@ class Set:
     size: int | None = None
     flags: str = ""
     counter: bool = False
-    frozen: bool = False
+    content: str = ""
     owned_by_packets: bool = False
+
+    @property
+    def element_text(self) -> str:
+        return self.content or ", ".join(element(key, value) for key, value in self.elements.items())
 
     @property
     def kind(self) -> str:
@@ -66,8 +70,8 @@ class Ruleset:
     counters: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Tell this ruleset from any other: 32 hex digits of its text; frozen sets are told by their names."""
-        return hashlib.blake2b(body(self, frozen=False).encode(), digest_size=16).hexdigest()
+        """Tell this ruleset from any other: 32 hex digits of its text."""
+        return hashlib.blake2b(body(self, contents=False).encode(), digest_size=16).hexdigest()
 
 
 def element(key: str, value: str) -> str:
@@ -82,8 +86,8 @@ def _set_lines(item: Set, *, elements: bool) -> Iterator[str]:
     yield f"\t{item.kind} {item.name} {{"
     for part in item.definition():
         yield f"\t\t{part}"
-    if item.elements and elements:
-        yield f"\t\telements = {{ {element_list(item.elements)} }}"
+    if elements and (text := item.element_text):
+        yield f"\t\telements = {{ {text} }}"
     yield "\t}"
 
 
@@ -91,15 +95,15 @@ def is_verdict_map(item: Set) -> bool:
     return item.type_clause.endswith(": verdict")
 
 
-def body(ruleset: Ruleset, *, frozen: bool = True) -> str:
-    """The ruleset as nft text for people and for ``nft -f``; without ``frozen``, frozen sets are left empty.
+def body(ruleset: Ruleset, *, contents: bool = True) -> str:
+    """The ruleset as nft text; without ``contents``, sets whose name tells their content are left empty.
 
     Verdict maps are filled after the table, since their chains must be there first.
     """
     lines = [f"table {TABLE} {{"]
     lines += [f"\tcounter {name} {{ }}" for name in ruleset.counters]
     for item in ruleset.sets.values():
-        lines += _set_lines(item, elements=not is_verdict_map(item) and (frozen or not item.frozen))
+        lines += _set_lines(item, elements=not is_verdict_map(item) and (contents or not item.content))
     for chain in ruleset.chains.values():
         lines.append(f"\tchain {chain.name} {{")
         if chain.hook:
@@ -109,7 +113,7 @@ def body(ruleset: Ruleset, *, frozen: bool = True) -> str:
     lines.append("}")
     for item in ruleset.sets.values():
         if item.elements and is_verdict_map(item):
-            lines.append(f"add element {TABLE} {item.name} {{ {element_list(item.elements)} }}")
+            lines.append(f"add element {TABLE} {item.name} {{ {item.element_text} }}")
     return "\n".join(lines) + "\n"
 
 

@@ -24,6 +24,13 @@ from pointsman.plan.nftables.ruleset import Chain, Set
 from pointsman.plan.nftables.tables import MaglevTable
 from pointsman.plan.verdicts import Verdict
 
+BY_CID, BY_FLOW, BY_SCHEDULER = "cid", "flow", "balanced"
+"""How a node was chosen: the names of the verdicts' counters."""
+
+
+def sent_chain(use: str, family: Family) -> str:
+    return f"sent_{use}{family.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceScene:
@@ -58,48 +65,48 @@ def _one_of(expression: str, values: Sequence[str]) -> str:
     return f"{expression} {values[0]}" if len(values) == 1 else f"{expression} {{ {', '.join(values)} }}"
 
 
-def family_sets(scene: ServiceScene, family: Family) -> Iterator[Set]:
-    """The maps that all the service's listeners of a family share: where each node is, with its counters.
+def cid_map(scene: ServiceScene, family: Family, where: ConnectionIdRange) -> Set:
+    """Node id -> address, shared by the service's listeners of a family, with the counters of records by node.
 
-    A node's state is not in them but in the rules, so that its counters outlive every change of state.
+    A node's state is not in here but in the rules, so that its counter outlives every change of state.
     """
-    service, name = scene.service, family_name(scene.service, family)
-    words = nft.WORDS[family]
+    bits = CidBits(where)
+    ids = {
+        bits.element(node.id): str(own.address)
+        for node in scene.service.nodes
+        for own in node.addresses
+        if own.family is family and node.id is not None
+    }
+    return Set(
+        f"{family_name(scene.service, family)}/cid",
+        f"typeof {bits.field} : {nft.WORDS[family].ip} daddr",
+        ids,
+        size=roomy(len(ids)),
+        counter=True,
+    )
+
+
+def address_map_name(service: Service, family: Family) -> str:
+    return f"{family_name(service, family)}/address"
+
+
+def address_map(scene: ServiceScene, family: Family) -> Set:
+    """Label -> address, of leaving nodes too.
+
+    A map for each service, as the kernel walks a whole map for every chain whose rules name it.
+    """
+    nodes = [(scene.label(node), node) for node in scene.service.nodes]
+    nodes += [(leaving.label, leaving.node) for leaving in scene.leaving]
     addresses = {
-        scene.label(node): (node, own.address)
-        for node in service.nodes
+        str(label): str(own.address)
+        for label, node in nodes
         for own in node.addresses
         if own.family is family
     }
-    if service.connection_id is not None:
-        bits = CidBits(service.connection_id)
-        ids = {
-            bits.element(node.id): str(address) for node, address in addresses.values() if node.id is not None
-        }
-        yield Set(
-            f"{name}/cid",
-            f"typeof {bits.field} : {words.ip} daddr",
-            ids,
-            size=roomy(len(ids)),
-            counter=True,
-        )
-    by_label = {str(label): str(address) for label, (_, address) in addresses.items()}
-    for use in ("flow", "balanced"):
-        yield Set(
-            f"{name}/{use}",
-            f"typeof {nft.LABEL} : {words.ip} daddr",
-            by_label,
-            size=roomy(len(by_label)),
-            counter=True,
-        )
-    gone = {
-        str(leaving.label): str(own.address)
-        for leaving in scene.leaving
-        for own in leaving.node.addresses
-        if own.family is family
-    }
-    if gone:
-        yield Set(f"{name}/leaving", f"typeof {nft.LABEL} : {words.ip} daddr", gone)
+    name = address_map_name(scene.service, family)
+    return Set(
+        name, f"typeof {nft.LABEL} : {nft.WORDS[family].ip} daddr", addresses, size=roomy(len(addresses))
+    )
 
 
 def roomy(count: int) -> int:
@@ -159,14 +166,12 @@ class ListenerChains:
         ports = set(self.node_ports().values())
         return ports.pop() if len(ports) == 1 else None
 
-    def _port_chain(self, port: int) -> str:
-        return f"{self.name}/port-{port}"
+    def _port_chain(self, use: str, port: int) -> str:
+        return f"{self.name}/{use}-{port}"
 
-    @property
-    def out(self) -> str:
-        if self.one_port is None or self.one_port == self.port:
-            return f"{self.name}/out"
-        return self._port_chain(self.one_port)
+    def _sent(self, use: str) -> str:
+        """How a packet that has its node's address and port goes on its way."""
+        return "notrack accept" if use == BY_CID else f"goto {sent_chain(use, self.listener.family)}"
 
     def sets(self) -> Iterator[Set]:
         yield Set(
@@ -178,25 +183,30 @@ class ListenerChains:
         )
         if self.one_port is None:
             ports = self.node_ports()
-            yield Set(
-                f"{self.name}/port",
-                f"typeof {nft.LABEL} : verdict",
-                {str(label): f"goto {self._port_chain(port)}" for label, port in ports.items()},
-            )
+            for use in (BY_FLOW, BY_SCHEDULER):
+                yield Set(
+                    f"{self.name}/{use}_port",
+                    f"typeof {nft.LABEL} : verdict",
+                    {str(label): f"goto {self._port_chain(use, port)}" for label, port in ports.items()},
+                )
             if self.service.connection_id is not None:
                 bits = CidBits(self.service.connection_id)
                 yield Set(
                     f"{self.name}/cid_port",
                     f"typeof {bits.field} : verdict",
                     {
-                        bits.element(node.id): f"goto {self._port_chain(ports[self.scene.label(node)])}"
+                        bits.element(
+                            node.id
+                        ): f"goto {self._port_chain(BY_CID, ports[self.scene.label(node)])}"
                         for node in self.service.nodes
                         if node.id is not None
                     },
                 )
 
     def chains(self) -> Iterator[Chain]:
-        yield from self._out()
+        yield from self._port_chains()
+        yield Chain(f"{self.name}/full", tuple(self._full()))
+        yield Chain(f"{self.name}/touch", tuple(self._touch()))
         yield Chain(f"{self.name}/remember", tuple(self._remember()))
         yield Chain(f"{self.name}/new", tuple(self._new()))
         yield Chain(f"{self.name}/renew", tuple(self._renew()))
@@ -237,9 +247,9 @@ class ListenerChains:
             yield f"{_one_of(bits.expression, [bits.element(i) for i in down])} goto {self.name}/cid_down"
         to_node = f"{self.words.ip} daddr set {bits.expression} map @{family}/cid"
         if self.one_port == self.port:
-            yield f"{to_node} notrack accept"
+            yield f"{to_node} {self._sent(BY_CID)}"
         elif self.one_port is not None:
-            yield f"{to_node} goto {self.out}"
+            yield f"{to_node} goto {self._port_chain(BY_CID, self.one_port)}"
         else:
             yield to_node
             yield f"{bits.expression} vmap @{self.name}/cid_port"
@@ -267,18 +277,34 @@ class ListenerChains:
                 # A NAT port in use again and again would otherwise feed a draining node for ever.
                 labels = _one_of(nft.LABEL, [*map(str, not_up)])
                 yield f"{nft.FIRST_CLIENT_HELLO} {labels} goto {self.name}/renew"
-            yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)}"
-            yield f"{nft.EPOCH} != 0 {self._update(self.service.flow_timeout)}"
+            yield f"jump {self.name}/touch"
         else:
             draining = [str(label) for label in not_up if label not in refusing]
             # Not refreshed, so that a sender who never pauses leaves a draining node, too.
             stays = f"{nft.LABEL} != {{ {', '.join(draining)} }} " if draining else ""
-            yield f"{stays}{self._update(self.service.flow_timeout)}"
-        family = family_name(self.service, self.listener.family)
-        maps = ["flow", *(["leaving"] if self.scene.leaving else [])]
-        for use in maps:
-            yield f"{self.words.ip} daddr set {nft.LABEL} map @{family}/{use} goto {self.out}"
+            yield f"{stays}jump {self.name}/touch"
+        yield f"{self._to_address} {self._deliver(BY_FLOW)}"
         yield f"goto {self.name}/renew"
+
+    @property
+    def _to_address(self) -> str:
+        return f"{self.words.ip} daddr set {nft.LABEL} map @{address_map_name(self.service, self.listener.family)}"
+
+    def _deliver(self, use: str) -> str:
+        """What follows once the node's address is in place: its port instead of the label, and off."""
+        if self.one_port == self.port:
+            return f"{nft.raw_dport(self.port)} {self._sent(use)}"
+        if self.one_port is not None:
+            return f"goto {self._port_chain(use, self.one_port)}"
+        return f"{nft.LABEL} vmap @{self.name}/{use}_port"
+
+    def _touch(self) -> Iterator[str]:
+        """Remember the label in the port for this client, or refresh it; goes on only where there is room."""
+        if self.service.protocol is Protocol.DTLS:
+            yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)} return"
+        yield f"{self._update(self.service.flow_timeout)} return"
+        # An update that fails, as the table is full, ends its rule.
+        yield f"goto {self.name}/full"
 
     def _update(self, seconds: int) -> str:
         key = self.words.flow_key(self.scene.flow_seed)
@@ -305,36 +331,36 @@ class ListenerChains:
         yield "drop"
 
     def _remember(self) -> Iterator[str]:
-        family = family_name(self.service, self.listener.family)
-        deliver = f"{self.words.ip} daddr set {nft.LABEL} map @{family}/balanced goto {self.out}"
         yield f"{self.words.ip} saddr . {nft.LABEL} @hairpin{self.listener.family.value} drop"
-        if self.service.protocol is Protocol.DTLS:
-            yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)} {deliver}"
-        yield f"{self._update(self.service.flow_timeout)} {deliver}"
-        # Reached when the table is full: an update that fails ends its rule.
+        yield f"jump {self.name}/touch"
+        yield f"{self._to_address} {self._deliver(BY_SCHEDULER)}"
+        yield "drop"
+
+    def _full(self) -> Iterator[str]:
         yield nft.raw_dport(self.port)
         yield self._count(Verdict.FLOW_TABLE_FULL)
         pick = self._pick()
         if pick:
-            yield f"{pick} {deliver}"
+            yield pick
+            yield f"{self._to_address} {self._deliver(BY_SCHEDULER)}"
         yield "drop"
 
-    def _out(self) -> Iterator[Chain]:
-        ports = sorted(set(self.node_ports().values()))
-        if self.one_port is None:
-            for port in ports:
-                yield Chain(self._port_chain(port), tuple(self._to_port(port)))
-            yield Chain(self.out, (f"{nft.LABEL} vmap @{self.name}/port", "drop"))
-        else:
-            yield Chain(self.out, tuple(self._to_port(self.one_port)))
+    def _port_chains(self) -> Iterator[Chain]:
+        if self.one_port == self.port:
+            return
+        uses = [BY_FLOW, BY_SCHEDULER, *([BY_CID] if self.service.connection_id is not None else [])]
+        for port in sorted(set(self.node_ports().values())):
+            for use in uses:
+                yield Chain(self._port_chain(use, port), tuple(self._to_port(use, port)))
 
-    def _to_port(self, port: int) -> Iterator[str]:
+    def _to_port(self, use: str, port: int) -> Iterator[str]:
+        # First the port that the checksum was made for, in place of a label.
         if port == self.port:
-            yield f"{nft.raw_dport(port)} notrack accept"
+            yield f"{nft.raw_dport(port)} {self._sent(use)}"
             return
         yield nft.raw_dport(self.port)
-        yield f"{nft.NO_CHECKSUM} {nft.raw_dport(port)} notrack accept"
-        yield f"udp dport set {port} notrack accept"
+        yield f"{nft.NO_CHECKSUM} {nft.raw_dport(port)} {self._sent(use)}"
+        yield f"udp dport set {port} {self._sent(use)}"
 
     def _reply(self) -> Iterator[str]:
         address = f"{self.words.ip} saddr set {self.listener.endpoint.address}"

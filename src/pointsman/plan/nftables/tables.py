@@ -29,24 +29,19 @@ class MaglevTable:
         return f"maglev/{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
     def as_map(self) -> Set:
-        return Set(
-            self.name,
-            f"{SLOT_KEY} : {LABEL}",
-            _elements(self),
-            size=self.size,
-            frozen=True,
-        )
+        return Set(self.name, f"{SLOT_KEY} : {LABEL}", size=self.size, content=_content(self))
 
 
-class Slots(dict[str, str]):
-    """Slot -> label, as text."""
+@lru_cache(maxsize=64)
+def _slots(size: int) -> tuple[str, ...]:
+    return tuple(f"{slot} : " for slot in range(size))
 
 
 @lru_cache(maxsize=4096)
-def _elements(table: MaglevTable) -> Slots:
+def _content(table: MaglevTable) -> str:
     labels = [str(label) for _, _, label in table.members]
-    slots = maglev.build([(name, weight) for name, weight, _ in table.members], table.size, table.seed)
-    return Slots((str(slot), labels[index]) for slot, index in enumerate(slots))
+    indexes = maglev.build([(name, weight) for name, weight, _ in table.members], table.size, table.seed)
+    return ", ".join([slot + labels[index] for slot, index in zip(_slots(table.size), indexes, strict=True)])
 
 
 def members(service: Service, states: NodeStates) -> Sequence[tuple[str, int]]:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from pointsman.kernel.errors import KernelError
+from pointsman.model import Node, NodeAddress, NodeState, NodeStates
+from pointsman.plan.host import CarriedAddress
+from pointsman.plan.inputs import Capabilities, Leaving
+from pointsman.plan.labels import Labels, node_key
+from pointsman.reconcile.state import AppliedState, Departure, StateFile
+
+NODE = Node("n1", (NodeAddress(ip_address("10.0.0.11"), 15684), NodeAddress(ip_address("fd00::11"))), 7, 3)
+STATE = AppliedState(
+    filename="gateway.toml",
+    text="[gateway]\n",
+    states=NodeStates({("coaps", "n1"): NodeState.DRAINING}),
+    labels=Labels({node_key(NODE): 5}, {6: 12.5}),
+    departures=(Departure(Leaving("coaps", NODE, 5, 120), 99.5),),
+    capabilities=Capabilities(defragment_by_tproxy=False),
+    settings={"net/ipv4/ip_forward": "0"},
+    addresses=(CarriedAddress(ip_address("192.0.2.10"), "wan0"),),
+)
+
+
+def test_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    file.write(STATE, pending=AppliedState())
+    assert file.read() == (STATE, AppliedState())
+    file.write(STATE)
+    assert file.read() == (STATE, None)
+
+
+def test_no_file_is_an_empty_state(tmp_path: Path) -> None:
+    assert StateFile(tmp_path).read() == (AppliedState(), None)
+
+
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    StateFile(tmp_path).write(STATE)
+    assert (tmp_path / "applied.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"version": 0}', '{"version": 1}', "null", '{"version": 1, "pending": null}']
+)
+def test_strange_file_is_one_line_with_the_way_out(tmp_path: Path, content: str) -> None:
+    (tmp_path / "applied.json").write_text(content)
+    with pytest.raises(KernelError, match="remove it"):
+        StateFile(tmp_path).read()
+
+
+def test_folder_goes_with_the_state(tmp_path: Path) -> None:
+    folder = tmp_path / "pointsman"
+    file = StateFile(folder)
+    with file.locked():
+        file.write(STATE)
+    assert folder.is_dir()
+    with file.locked():
+        file.remove()
+    assert not folder.exists()
+
+
+def test_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelError, match="cannot use"), StateFile(tmp_path / "file" / "below").locked():
+        pass
