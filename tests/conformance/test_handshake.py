@@ -107,26 +107,26 @@ def test_first_client_hello_follows_its_flow_only_to_a_node_that_is_up(site: Sit
 
 
 def test_retransmissions_up_to_the_handshake_timeout_keep_the_flow(site: Site) -> None:
-    site.serve(nodes=3, settings='handshake_timeout = "3s"')
+    site.serve(nodes=3, settings='handshake_timeout = "6s"')
     site.nodes(["n1", "n2", "n3"])
     client = site.client()
     node = site.ask(client, hello()).node
     site.order("drain", node)
-    for _ in range(4):
-        time.sleep(1)
+    for pause in (1, 2, 4):  # as DTLS backs off (RFC 6347 section 4.2.4.1)
+        time.sleep(pause)
         assert site.ask(client, hello(message_seq=1)).node == node
-    time.sleep(4.5)
+    time.sleep(7.5)
     assert site.ask(client, hello(message_seq=1)).node != node
 
 
 def test_session_without_cid_is_remembered_for_the_flow_timeout(site: Site) -> None:
-    site.serve(nodes=3, settings='handshake_timeout = "1s"\nflow_timeout = "4s"')
+    site.serve(nodes=3, settings='handshake_timeout = "2s"\nflow_timeout = "20s"')
     site.nodes(["n1", "n2", "n3"])
     client = site.client()
     node = site.ask(client, hello()).node
     assert site.ask(client, dtls.application_data(epoch=1, seq=1, body=bytes(20))).node == node
     site.order("drain", node)
-    time.sleep(2.2)
+    time.sleep(3)
     assert site.ask(client, dtls.application_data(epoch=1, seq=2, body=bytes(20))).node == node
 
 
@@ -152,5 +152,5 @@ def test_full_flow_table_stops_no_packet_and_is_counted(site: Site) -> None:
     clients = [site.client() for _ in range(12)]
     first = [site.ask(client, hello()).node for client in clients]
     assert [site.ask(client, hello(message_seq=1)).node for client in clients] == first
-    assert site.counted("flow_table_full") >= 8
+    assert site.status()["counters"]["flow_table_full"]["packets"] >= 8
     assert site.counted("balanced") + site.counted("flow") == 24

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from pointsman.dataplane.protocol import Count
-from pointsman.kernel.errors import KernelError
 from pointsman.kernel.nft import Nft, NftError
 from pointsman.model import ConnectionIdRange, Family, Service
 from pointsman.plan.inputs import Capabilities, PlaneInputs
-from pointsman.plan.nftables import TABLE, Ruleset, changes, compile_ruleset, render
+from pointsman.plan.nftables import TABLE, changes, compile_ruleset
+from pointsman.plan.nftables import stamp as stamp_lines
 from pointsman.plan.nftables.expressions import CidBits
 from pointsman.plan.nftables.names import family_name, verdict_set
 from pointsman.plan.nftables.ruleset import APPLIED
@@ -33,20 +32,11 @@ class NftablesPlane:
 
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
-        # At a thousand services compiling takes seconds, and diffing asks for the same inputs again.
-        self._compiled = lru_cache(maxsize=4)(self._compile)
-
-    @staticmethod
-    def _compile(key: _ByIdentity) -> Ruleset:
-        return compile_ruleset(key.inputs)
-
-    def _ruleset(self, inputs: PlaneInputs) -> Ruleset:
-        return self._compiled(_ByIdentity(inputs))
 
     def capabilities(self) -> Capabilities:
         return Capabilities(defragment_by_tproxy=self._nft.accepts(_TPROXY_PROBE))
 
-    def digest(self) -> str | None:
+    def stamp(self) -> str | None:
         try:
             found = self._nft.listing(f"list set {TABLE} {APPLIED}")
         except NftError as problem:
@@ -59,19 +49,11 @@ class NftablesPlane:
                 return str(comment) if comment else None
         return None
 
-    def digest_of(self, inputs: PlaneInputs) -> str:
-        return self._ruleset(inputs).digest()
-
-    def ruleset_text(self, inputs: PlaneInputs) -> str:
-        return render(self._ruleset(inputs))
-
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
-        return changes(None if have is None else self._ruleset(have), self._ruleset(want))
+        return changes(None if have is None else compile_ruleset(have), compile_ruleset(want))
 
-    def apply(self, have: PlaneInputs | None, want: PlaneInputs) -> None:
-        transaction = self.transaction(have, want)
-        if transaction:
-            self._nft.apply(transaction)
+    def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
+        self._nft.apply(self.transaction(have, want) + stamp_lines(stamp))
 
     def remove(self) -> None:
         self._nft.apply(f"add table {TABLE}\ndelete table {TABLE}\n")
@@ -88,8 +70,9 @@ class NftablesPlane:
             found += self._listener_counts(inputs, family)
             hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
             found.append(_summed("", "", Verdict.HAIRPIN, hairpins))
-        counter = self._nft.listing(f"list counter {TABLE} {Verdict.ICMP_SUPPRESSED}")[0]["counter"]
-        found.append(Count("", "", Verdict.ICMP_SUPPRESSED, counter["packets"], counter["bytes"]))
+        for verdict in (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED):
+            counter = self._nft.listing(f"list counter {TABLE} {verdict}")[0]["counter"]
+            found.append(Count("", "", verdict, counter["packets"], counter["bytes"]))
         return _merged(found)
 
     def _elements(self, kind: str, name: str) -> list[tuple[Any, dict[str, int]]]:
@@ -139,19 +122,6 @@ class NftablesPlane:
         ]
 
 
-class _ByIdentity:
-    """A cache key: comparing inputs of a thousand services costs more than it saves."""
-
-    def __init__(self, inputs: PlaneInputs) -> None:
-        self.inputs = inputs
-
-    def __hash__(self) -> int:
-        return id(self.inputs)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.inputs is other.inputs
-
-
 def _summed(service: str, subject: str, verdict: Verdict, counters: list[dict[str, int]]) -> Count:
     packets = sum(counter["packets"] for counter in counters)
     return Count(service, subject, verdict, packets, sum(counter["bytes"] for counter in counters))
@@ -165,7 +135,3 @@ def _merged(counts: list[Count]) -> list[Count]:
         packets, size = totals.get(key, (0, 0))
         totals[key] = (packets + count.packets, size + count.bytes)
     return [Count(*key, *total) for key, total in sorted(totals.items())]
-
-
-def missing_table(problem: KernelError) -> bool:
-    return "No such file" in str(problem)

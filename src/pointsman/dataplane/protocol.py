@@ -29,16 +29,13 @@ class DataPlane(Protocol):
     def capabilities(self) -> Capabilities:
         """Probe what the plans may use on this machine."""
 
-    def digest(self) -> str | None:
-        """Tell which inputs the kernel's tables were made from, or None where there are none of ours."""
-
-    def digest_of(self, inputs: PlaneInputs) -> str:
-        """What ``digest`` says once ``inputs`` are applied."""
+    def stamp(self) -> str | None:
+        """What was given as ``stamp`` when the kernel's tables were applied, None where there are none of ours."""
 
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
         """The text of what ``apply`` would do, "" for nothing; for people and for the log."""
 
-    def apply(self, have: PlaneInputs | None, want: PlaneInputs) -> None:
+    def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
         """Turn one into the other in one step: every packet sees all of it or nothing."""
 
     def remove(self) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from pointsman.model.gateway import Service
+
 
 class NodeState(StrEnum):
     """The states of a node; see docs/ARCHITECTURE.md, "Node states"."""
@@ -43,6 +45,10 @@ class NodeStates:
 
     def of(self, service: str, node: str) -> NodeState:
         return self.exceptions.get((service, node), NodeState.UP)
+
+    def of_all(self, service: Service) -> tuple[NodeState, ...]:
+        """The states of all nodes of a service, in their order."""
+        return tuple(self.of(service.name, node.name) for node in service.nodes)
 
     def with_state(self, service: str, node: str, state: NodeState) -> NodeStates:
         return NodeStates({**self.exceptions, (service, node): state})

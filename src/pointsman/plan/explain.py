@@ -103,7 +103,7 @@ def _by_scheduler(
     client: Endpoint,
     steps: list[str],
 ) -> Explanation:
-    takers, size = members(service, states), size_of(service)
+    takers, size = members(service, states.of_all(service)), size_of(service)
     if not takers:
         steps.append("no node takes new flows")
         return Explanation(tuple(steps), service.name, Verdict.NO_NODE)

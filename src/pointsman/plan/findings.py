@@ -28,8 +28,8 @@ class Surroundings:
 
     ``mtu`` has every interface, ``addresses`` the interface that carries each address, ``routes`` the interface
     that packets to a node leave by (None: no route), ``vrf_routes`` the same by VRF, ``default_routes`` where
-    strangers are, ``masters`` what interfaces are enslaved to, as (name, kind). ``silent`` are the interfaces
-    that do not forward though the machine does, ``merging`` offloads by interface.
+    strangers are. ``masters`` are what interfaces are enslaved to, as (name, kind), ``vrfs`` the devices of VRFs.
+    ``silent`` are the interfaces that do not forward though the machine does, ``merging`` offloads by interface.
     ``filters`` are other people's chains, ``unread`` says of others why they were not read.
     """
 
@@ -39,6 +39,7 @@ class Surroundings:
     vrf_routes: Mapping[tuple[str, Address], str | None] = field(default_factory=dict)
     default_routes: Mapping[Family, str] = field(default_factory=dict)
     masters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    vrfs: frozenset[str] = frozenset()
     down: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     bound: frozenset[Endpoint] = frozenset()
@@ -51,7 +52,14 @@ class Surroundings:
         found = listener.interface or self.addresses.get(listener.endpoint.address)
         return self.default_routes.get(listener.family) if found in (None, "lo") else found
 
+    def link_to(self, node: Address) -> str | None:
+        """The interface that packets to the node leave by, in whichever table."""
+        found = self.routes.get(node)
+        return found or next((to for (_, asked), to in self.vrf_routes.items() if asked == node and to), None)
+
     def vrf_of(self, interface: str | None) -> str | None:
+        if interface in self.vrfs:
+            return interface
         master, kind = self.masters.get(interface or "", ("", ""))
         return master if kind == "vrf" else None
 
@@ -141,7 +149,7 @@ def _routes(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
     for label, address in _node_addresses(gateway):
         if address not in around.routes:
             continue
-        device = around.routes[address]
+        device = around.link_to(address)
         if device is None:
             yield Finding(f"{label}: no route to {address}; add one")
         elif device == "lo":
@@ -177,7 +185,7 @@ def _vrf_routes(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
 def _forwarding(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
     """Where forwarding is on already, an interface that it was switched off for is left as it is."""
     links = {around.clients_link(listener) for _, listener in _listeners(gateway)}
-    links |= {around.routes.get(address) for _, address in _node_addresses(gateway)}
+    links |= {around.link_to(address) for _, address in _node_addresses(gateway)}
     for interface in sorted(around.silent & links):
         yield Finding(
             f"forwarding is on but not for {interface}: IPv4 packets that arrive there are not forwarded; "
@@ -192,9 +200,11 @@ def _link_mtus(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
         for service in gateway.services
         for listener in service.listeners
         for node in service.nodes
-        if (endpoint := node.endpoint(listener)) and (device := around.routes.get(endpoint.address))
+        if (endpoint := node.endpoint(listener)) and (device := around.link_to(endpoint.address))
     }
-    for client, node in sorted((a, b) for a, b in pairs if a and a in around.mtu and b in around.mtu):
+    # The device of a VRF has no link of its own.
+    known = around.mtu.keys() - around.vrfs
+    for client, node in sorted((a, b) for a, b in pairs if a and {a, b} <= known):
         if around.mtu[client] > around.mtu[node]:
             yield Finding(
                 f"clients' link {client} has MTU {around.mtu[client]}, nodes' link {node} only "
@@ -237,11 +247,13 @@ def _packets(gateway: Gateway, around: Surroundings, hook: str) -> Iterator[Pack
 def _packets_of(service: Service, around: Surroundings, hook: str) -> Iterator[Packet]:
     for listener in service.listeners:
         clients, vip = around.clients_link(listener), listener.endpoint
+        if around.vrf_of(clients):
+            clients = None  # chains see the VRF's device or the interface in it, depending on where they are
         for node in service.nodes:
             to = node.endpoint(listener)
             if to is None:
                 continue
-            family, link = listener.family, around.routes.get(to.address)
+            family, link = listener.family, around.link_to(to.address)
             leaving_by = None if hook == "prerouting" else link
             yield Packet(family, iif=clients, oif=leaving_by, daddr=to.address, dport=to.port)
             if hook == "postrouting":

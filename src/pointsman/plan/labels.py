@@ -41,6 +41,8 @@ class Labels:
 def allocate(nodes: Iterable[Node], previous: Labels, *, now: float, rest: float) -> Labels:
     """Give every distinct node a label, keeping those of ``previous``; a freed one rests ``rest`` seconds.
 
+    Where nothing changes it is ``previous`` itself that is returned.
+
     Raises OutOfLabelsError if there are not enough.
     """
     wanted = dict.fromkeys(node_key(node) for node in nodes)
@@ -49,6 +51,8 @@ def allocate(nodes: Iterable[Node], previous: Labels, *, now: float, rest: float
     resting |= {label: now + rest for key, label in previous.by_node.items() if key not in kept}
     taken = set(kept.values()) | resting.keys()
     free = (label for label in range(FIRST_LABEL, LAST_LABEL + 1) if label not in taken)
+    if kept.keys() == wanted.keys() == previous.by_node.keys() and resting == previous.resting:
+        return previous
     try:
         by_node = {key: kept[key] if key in kept else next(free) for key in wanted}
     except StopIteration:

@@ -55,7 +55,7 @@ MEANINGS: dict[Verdict, Meaning] = {
     ),
     Verdict.NO_NODE: Meaning(Scope.LISTENER, "no node takes new flows: dropped", normal=False),
     Verdict.FLOW_TABLE_FULL: Meaning(
-        Scope.LISTENER,
+        Scope.GATEWAY,
         "balanced without being remembered, as the flow table is full (counted beside balanced)",
         normal=False,
     ),

@@ -48,14 +48,11 @@ def standing(plane: DataPlane, state_file: StateFile) -> tuple[AppliedState, Pla
 
     Without tables of ours that match either, the inputs are None: all is to be built anew.
     """
-    digest = plane.digest()
+    stamp = plane.stamp()
     last, pending = state_file.read()
     for state in (last, pending):
-        if state is None or digest is None:
-            continue
-        inputs = applied_inputs(state)
-        if inputs is not None and plane.digest_of(inputs) == digest:
-            return state, inputs
+        if state is not None and state.text is not None and state.stamp() == stamp:
+            return state, applied_inputs(state)
     return last, None
 
 
@@ -118,7 +115,7 @@ def carry_out(plane: DataPlane, state_file: StateFile, proposal: Proposal) -> No
     state_file.write(journal, pending=replace(after, addresses=journal.addresses))
     try:
         machine.write_settings(proposal.host.settings)
-        plane.apply(proposal.have, proposal.want)
+        plane.apply(proposal.have, proposal.want, after.stamp())
         try:
             _carry_missing(after.addresses)
         except KernelError:
@@ -143,7 +140,7 @@ def _undo_tables(plane: DataPlane, proposal: Proposal) -> None:
     if proposal.have is None:
         plane.remove()
     else:
-        plane.apply(proposal.want, proposal.have)
+        plane.apply(proposal.want, proposal.have, proposal.state.stamp())
 
 
 def take_down(plane: DataPlane, state_file: StateFile) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from pointsman import plan
 from pointsman.kernel import netns
 from pointsman.kernel.errors import KernelError
 from pointsman.model import Node, NodeAddress, NodeState, NodeStates
@@ -50,6 +53,23 @@ class AppliedState:
     capabilities: Capabilities = field(default_factory=Capabilities)
     settings: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[CarriedAddress, ...] = ()
+
+    def stamp(self) -> str:
+        """Tell the tables that are made from this state, by this version's compilers, from any others."""
+        made_from = {
+            key: value for key, value in _to_json(self).items() if key not in ("settings", "addresses")
+        }
+        content = json.dumps(made_from, sort_keys=True).encode()
+        return hashlib.blake2b(content, key=_compilers(), digest_size=16).hexdigest()
+
+
+@cache
+def _compilers() -> bytes:
+    """A digest of the code that tables are compiled by: another version may make other tables of the same inputs."""
+    code = hashlib.blake2b(digest_size=32)
+    for path in sorted(Path(plan.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return code.digest()
 
 
 def now() -> float:

@@ -2,7 +2,7 @@
 
 from pointsman.plan.nftables.compile import compile_ruleset
 from pointsman.plan.nftables.diff import changes
-from pointsman.plan.nftables.ruleset import TABLE, Chain, Ruleset, Set, render
+from pointsman.plan.nftables.ruleset import TABLE, Chain, Ruleset, Set, render, stamp
 
 __all__ = [
     "TABLE",
@@ -12,4 +12,5 @@ __all__ = [
     "changes",
     "compile_ruleset",
     "render",
+    "stamp",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
-from pointsman.model import Address, Family
-from pointsman.plan.inputs import Capabilities, PlaneInputs
-from pointsman.plan.nftables.expressions import WORDS
+from pointsman.model import Endpoint, Family, Gateway, NodeState, NodeStates, Service
+from pointsman.plan.identity import ByIdentity
+from pointsman.plan.inputs import Capabilities, Leaving, PlaneInputs
+from pointsman.plan.labels import Labels
+from pointsman.plan.nftables.expressions import LABEL, WORDS
 from pointsman.plan.nftables.icmp import quoted_sets, suppress_chains, suppress_rules
 from pointsman.plan.nftables.names import verdict_set
 from pointsman.plan.nftables.ruleset import Chain, Ruleset, Set
@@ -15,117 +19,166 @@ from pointsman.plan.nftables.service import (
     BY_SCHEDULER,
     ListenerChains,
     ServiceScene,
-    address_map,
+    address_chain,
+    address_elements,
     cid_map,
+    entry_elements,
+    labels_set,
+    leaving_elements,
+    node_endpoints,
     reply_elements,
+    roomy,
     sent_chain,
 )
-from pointsman.plan.nftables.tables import table_of
 from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class ServicePart:
+    """What one service adds to the table. ``own`` are its nodes' addresses with their labels, for hairpins."""
+
+    sets: tuple[Set, ...]
+    chains: tuple[Chain, ...]
+    entries: Mapping[Family, Mapping[str, str]]
+    replies: Mapping[Family, Mapping[str, str]]
+    leaving: Mapping[Family, Mapping[str, tuple[int, str]]]
+    addresses: Mapping[Family, Mapping[str, str]]
+    own: Mapping[Family, tuple[str, ...]]
+    endpoints: Mapping[Family, frozenset[Endpoint]]
+
+
 def compile_ruleset(inputs: PlaneInputs) -> Ruleset:
-    """Say the gateway's meaning in nftables."""
-    gateway, states, labels = inputs.gateway, inputs.states, inputs.labels
-    scenes = [
-        ServiceScene(
-            service,
-            states,
-            labels,
-            table_of(service, states, labels, gateway.hash_seed),
-            gateway.hash_seed,
-            tuple(item for item in inputs.leaving if item.service == service.name),
-        )
-        for service in gateway.services
-    ]
-    families = [family for family in Family if any(scene.service.listeners_of(family) for scene in scenes)]
-    sets: dict[str, Set] = {}
-    chains: dict[str, Chain] = {}
-    # The kernel finds a set by walking a list in this order, so those that every service's rules name come first.
-    for family in families:
-        for item in _family_wide_sets(scenes, family):
-            sets[item.name] = item
-    for item in _service_sets(scenes):
+    """Say the gateway's meaning in nftables.
+
+    The part of a service that did not change, and the sets that are made from all services together, are
+    remembered: a change of one node among ten thousand compiles one service.
+    """
+    parts = [_part_of(inputs, service) for service in inputs.gateway.services]
+    wide = _family_wide(ByIdentity(inputs.gateway), ByIdentity(inputs.labels), inputs.leaving)
+    # The kernel finds a set by walking a list in this order, so those that most rules name come first.
+    sets = {item.name: item for item in wide}
+    own = (item for part in parts for item in part.sets)
+    for item in sorted(own, key=lambda item: 0 if item.owned_by_packets else 1 if item.content else 2):
         sets[item.name] = item
+    chains: dict[str, Chain] = {}
+    families = _families(parts)
     for family in families:
         for use in (BY_FLOW, BY_SCHEDULER):
             counted = f"{WORDS[family].listener} @{use}{family.value}"
             chain = Chain(sent_chain(use, family), (counted, "notrack accept"))
             chains[chain.name] = chain
-    for scene in scenes:
-        for listener in scene.service.listeners:
-            for chain in ListenerChains(scene, listener).chains():
-                chains[chain.name] = chain
+        # In a chain of its own, as the kernel walks the whole map for every chain whose rules name it.
+        rule = f"{WORDS[family].ip} daddr set {LABEL} map @{address_chain(family)}"
+        chains[address_chain(family)] = Chain(address_chain(family), (rule,))
+    for part in parts:
+        for chain in part.chains:
+            chains[chain.name] = chain
     leaving_families = {family for family in families if f"leaving_nodes{family.value}" in sets}
     for chain in _base_chains(families, leaving_families, inputs.capabilities):
         chains[chain.name] = chain
-    return Ruleset(sets, chains, (Verdict.ICMP_SUPPRESSED,))
+    return Ruleset(sets, chains, (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED))
 
 
-def _service_sets(scenes: Iterable[ServiceScene]) -> Iterator[Set]:
-    tables = {}
-    for scene in scenes:
-        if scene.table is not None and scene.table.name not in tables:
-            tables[scene.table.name] = scene.table
-            yield scene.table.as_map()
-        for family in Family:
-            if scene.service.listeners_of(family):
-                yield address_map(scene, family)
-                if scene.service.connection_id is not None:
-                    yield cid_map(scene, family, scene.service.connection_id)
-        for listener in scene.service.listeners:
-            yield from ListenerChains(scene, listener).sets()
+def _part_of(inputs: PlaneInputs, service: Service) -> ServicePart:
+    return _part(
+        ByIdentity(service),
+        inputs.states.of_all(service),
+        tuple(inputs.labels.of(node) for node in service.nodes),
+        inputs.gateway.hash_seed,
+        tuple(item for item in inputs.leaving if item.service == service.name),
+    )
 
 
-def _family_wide_sets(scenes: list[ServiceScene], family: Family) -> Iterator[Set]:
-    words, number = WORDS[family], family.value
+@lru_cache(maxsize=8192)
+def _part(
+    service: ByIdentity[Service],
+    states: tuple[NodeState, ...],
+    labels: tuple[int, ...],
+    seed: int,
+    leaving: tuple[Leaving, ...],
+) -> ServicePart:
+    scene = ServiceScene(service.value, states, labels, seed, leaving)
+    families = [family for family in Family if scene.service.listeners_of(family)]
+    sets: list[Set] = []
+    if scene.table is not None:
+        sets.append(scene.table.as_map())
+    if scene.service.connection_id is not None:
+        sets += [cid_map(scene, family, scene.service.connection_id) for family in families]
+    chains: list[Chain] = []
+    for listener in scene.service.listeners:
+        of_listener = ListenerChains(scene, listener)
+        sets += of_listener.sets()
+        chains += of_listener.chains()
+    return ServicePart(
+        tuple(sets),
+        tuple(chains),
+        {family: entry_elements(scene, family) for family in families},
+        {family: reply_elements(scene, family) for family in families},
+        {family: leaving_elements(scene, family) for family in families},
+        {family: address_elements(scene, family) for family in families},
+        {
+            family: tuple(
+                f"{own.address} . {label}"
+                for label, node in scene.labelled()
+                for own in node.addresses
+                if own.family is family
+            )
+            for family in families
+        },
+        {family: frozenset(node_endpoints(scene, family)) for family in families},
+    )
+
+
+def _families(parts: Iterable[ServicePart]) -> list[Family]:
+    found = {family for part in parts for family in part.entries}
+    return [family for family in Family if family in found]
+
+
+@lru_cache(maxsize=4)
+def _family_wide(
+    gateway: ByIdentity[Gateway], labels: ByIdentity[Labels], leaving: tuple[Leaving, ...]
+) -> tuple[Set, ...]:
+    """The sets that hold something of every service; no state of a node is in them."""
+    inputs = PlaneInputs(gateway.value, NodeStates(), labels.value, leaving)
+    parts = [_part_of(inputs, service) for service in gateway.value.services]
+    return tuple(item for family in _families(parts) for item in _family_wide_sets(parts, family))
+
+
+def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[Set]:
+    number, pair = family.value, WORDS[family].address_and_port
     entries: dict[str, str] = {}
     replies: dict[str, str] = {}
-    leaving: dict[str, str] = {}
+    leaving: dict[str, tuple[int, str]] = {}
+    addresses: dict[str, str] = {}
     own: dict[str, str] = {}
-    for scene in scenes:
-        replies |= reply_elements(scene, family)
-        for listener in scene.service.listeners_of(family):
-            chains = ListenerChains(scene, listener)
-            entries[f"{listener.endpoint.address} . {listener.endpoint.port}"] = f"goto {chains.entry}"
-            for item in scene.leaving:
-                endpoint = item.node.endpoint(listener)
-                if endpoint is not None:
-                    key = f"{endpoint.address} . {endpoint.port}"
-                    leaving[key] = f"{item.seconds} goto {chains.reply}"
-        for node in scene.service.nodes:
-            for node_address in node.addresses:
-                if node_address.family is family:
-                    own[f"{node_address.address} . {scene.label(node)}"] = ""
-    leaving = {key: value for key, value in leaving.items() if key not in replies}
-    pair = words.address_and_port
-    yield Set(f"listen{number}", f"{pair} : verdict", entries)
-    yield Set(f"nodes{number}", pair, dict.fromkeys(replies, ""))
-    yield Set(f"reply{number}", f"{pair} : verdict", replies, counter=True)
+    endpoints: set[Endpoint] = set()
+    for part in parts:
+        if family in part.entries:
+            entries |= part.entries[family]
+            replies |= part.replies[family]
+            leaving |= part.leaving[family]
+            addresses |= part.addresses[family]
+            own |= dict.fromkeys(part.own[family], "")
+            endpoints |= part.endpoints[family]
+    room = roomy(len(replies))
+    yield Set(f"listen{number}", f"{pair} : verdict", entries, size=roomy(len(entries)))
+    yield Set(f"nodes{number}", pair, dict.fromkeys(replies, ""), size=room)
+    yield Set(f"reply{number}", f"{pair} : verdict", replies, counter=True, size=room)
+    to_address = f"typeof {LABEL} : {WORDS[family].ip} daddr"
+    yield Set(address_chain(family), to_address, addresses, size=roomy(len(addresses)))
+    yield Set(labels_set(family), f"typeof {LABEL}", dict.fromkeys(addresses, ""), size=roomy(len(addresses)))
     # A node's address and port belong to one listener, so they tell the service as well.
     for use in (BY_FLOW, BY_SCHEDULER):
-        yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True)
-    if leaving:
-        timed = {key: value.partition(" ") for key, value in leaving.items()}
-        nodes = {f"{key} timeout {seconds}s": "" for key, (seconds, _, _) in timed.items()}
-        verdicts = {f"{key} timeout {seconds}s": chain for key, (seconds, _, chain) in timed.items()}
-        yield Set(f"leaving_nodes{number}", pair, nodes, flags="timeout")
-        yield Set(f"leaving_reply{number}", f"{pair} : verdict", verdicts, flags="timeout")
+        yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True, size=room)
+    timed = {f"{key} timeout {left}s": to for key, (left, to) in leaving.items() if key not in replies}
+    if timed:
+        yield Set(f"leaving_nodes{number}", pair, dict.fromkeys(timed, ""), flags="timeout")
+        yield Set(f"leaving_reply{number}", f"{pair} : verdict", timed, flags="timeout")
     yield Set(f"hairpin{number}", pair, own, counter=True)
     for verdict, meaning in MEANINGS.items():
         if meaning.scope is Scope.LISTENER:
             yield Set(verdict_set(verdict, family), pair, dict.fromkeys(entries, ""), counter=True)
-    yield from quoted_sets(family, _endpoints(scenes, family))
-
-
-def _endpoints(scenes: Iterable[ServiceScene], family: Family) -> set[tuple[Address, int]]:
-    return {
-        (endpoint.address, endpoint.port)
-        for scene in scenes
-        for listener in scene.service.listeners_of(family)
-        for node in (*scene.service.nodes, *(item.node for item in scene.leaving))
-        if (endpoint := node.endpoint(listener)) is not None
-    }
+    yield from quoted_sets(family, ((endpoint.address, endpoint.port) for endpoint in endpoints))
 
 
 def _base_chains(families: list[Family], leaving: set[Family], capabilities: Capabilities) -> Iterator[Chain]:
@@ -137,8 +190,7 @@ def _base_chains(families: list[Family], leaving: set[Family], capabilities: Cap
     for family in families:
         yield from suppress_chains(family)
     # Raw priority: before conntrack, which must not see what is rewritten here, and after defragmentation.
-    prerouting = ['iif "lo" goto from_gateway']
-    prerouting += [f"{WORDS[family].listener} vmap @listen{family.value}" for family in families]
+    prerouting = [f"{WORDS[family].listener} vmap @listen{family.value}" for family in families]
     prerouting += [_untracked_reply(family, f"nodes{family.value}") for family in families]
     prerouting += [
         _untracked_reply(family, f"leaving_nodes{family.value}") for family in families if family in leaving
@@ -156,9 +208,7 @@ def _base_chains(families: list[Family], leaving: set[Family], capabilities: Cap
 
 
 def _untracked_reply(family: Family, nodes: str) -> str:
-    # What a node answers to the gateway itself stays tracked: the user's input chain may ask for that.
-    words = WORDS[family]
-    return f"{words.client} @{nodes} fib daddr type != local notrack"
+    return f"{WORDS[family].client} @{nodes} notrack accept"
 
 
 def _reply(family: Family, replies: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pointsman.plan.nftables.ruleset import (
-    APPLIED,
     TABLE,
     Chain,
     Ruleset,
@@ -13,7 +12,6 @@ from pointsman.plan.nftables.ruleset import (
     element_list,
     is_verdict_map,
     render,
-    stamp,
 )
 
 
@@ -25,15 +23,8 @@ def changes(have: Ruleset | None, want: Ruleset) -> str:
     """
     if have is None:
         return render(want)
-    if have == want:
-        return ""
     lines = list(_lines(have, want))
-    if not lines:
-        return ""
-    old, new = have.digest(), want.digest()
-    lines.append(f"delete element {TABLE} {APPLIED} {{ {stamp(old)} }}")
-    lines.append(f"add element {TABLE} {APPLIED} {{ {stamp(new)} }}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _lines(have: Ruleset, want: Ruleset) -> Iterator[str]:
@@ -88,7 +79,7 @@ def _names_any(chain: Chain, sets: set[str]) -> bool:
 
 
 def _element_lines(have: Set, want: Set) -> Iterator[str]:
-    if want.content or want.owned_by_packets or have.elements == want.elements:
+    if have is want or want.content or want.owned_by_packets or have.elements == want.elements:
         return
     if "timeout" in want.flags:
         # Some may have timed out since; flushing needs no knowledge of which.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,7 +11,7 @@ NAME = "pointsman"
 TABLE = f"{FAMILY} {NAME}"
 
 APPLIED = "applied"
-"""The set whose one element's comment is the digest of the ruleset that the kernel holds."""
+"""The set whose one element's comment tells what the table was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,6 @@ class Ruleset:
     chains: Mapping[str, Chain]
     counters: tuple[str, ...] = ()
 
-    def digest(self) -> str:
-        """Tell this ruleset from any other: 32 hex digits of its text."""
-        return hashlib.blake2b(body(self, contents=False).encode(), digest_size=16).hexdigest()
-
 
 def element(key: str, value: str) -> str:
     return f"{key} : {value}" if value else key
@@ -95,15 +90,15 @@ def is_verdict_map(item: Set) -> bool:
     return item.type_clause.endswith(": verdict")
 
 
-def body(ruleset: Ruleset, *, contents: bool = True) -> str:
-    """The ruleset as nft text; without ``contents``, sets whose name tells their content are left empty.
+def body(ruleset: Ruleset) -> str:
+    """The ruleset as nft text.
 
     Verdict maps are filled after the table, since their chains must be there first.
     """
     lines = [f"table {TABLE} {{"]
     lines += [f"\tcounter {name} {{ }}" for name in ruleset.counters]
     for item in ruleset.sets.values():
-        lines += _set_lines(item, elements=not is_verdict_map(item) and (contents or not item.content))
+        lines += _set_lines(item, elements=not is_verdict_map(item))
     for chain in ruleset.chains.values():
         lines.append(f"\tchain {chain.name} {{")
         if chain.hook:
@@ -117,8 +112,9 @@ def body(ruleset: Ruleset, *, contents: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stamp(digest: str) -> str:
-    return f'1 comment "{digest}"'
+def stamp(text: str) -> str:
+    """The lines that write into the table what it was made from."""
+    return f'flush set {TABLE} {APPLIED}\nadd element {TABLE} {APPLIED} {{ 1 comment "{text}" }}\n'
 
 
 def render(ruleset: Ruleset) -> str:
@@ -128,5 +124,4 @@ def render(ruleset: Ruleset) -> str:
         f"delete table {TABLE}\n"
         f"{body(ruleset)}"
         f"add set {TABLE} {APPLIED} {{ type mark; }}\n"
-        f"add element {TABLE} {APPLIED} {{ {stamp(ruleset.digest())} }}\n"
     )

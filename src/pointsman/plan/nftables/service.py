@@ -8,24 +8,33 @@ from dataclasses import dataclass
 from pointsman.model import (
     CidPolicy,
     ConnectionIdRange,
+    Endpoint,
     Family,
     Listener,
     Node,
-    NodeStates,
+    NodeState,
     Protocol,
     Service,
 )
 from pointsman.plan.inputs import Leaving
-from pointsman.plan.labels import Labels
 from pointsman.plan.nftables import expressions as nft
 from pointsman.plan.nftables.expressions import CidBits, FamilyWords
 from pointsman.plan.nftables.names import family_name, listener_name, verdict_set
 from pointsman.plan.nftables.ruleset import Chain, Set
-from pointsman.plan.nftables.tables import MaglevTable
+from pointsman.plan.nftables.tables import MaglevTable, table_of
 from pointsman.plan.verdicts import Verdict
 
 BY_CID, BY_FLOW, BY_SCHEDULER = "cid", "flow", "balanced"
 """How a node was chosen: the names of the verdicts' counters."""
+
+
+def address_chain(family: Family) -> str:
+    """The chain that puts the address of the node with the label in the port into the packet."""
+    return f"address{family.value}"
+
+
+def labels_set(family: Family) -> str:
+    return f"labels{family.value}"
 
 
 def sent_chain(use: str, family: Family) -> str:
@@ -34,12 +43,11 @@ def sent_chain(use: str, family: Family) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ServiceScene:
-    """Everything that a service's chains depend on."""
+    """What a service's part of the table depends on; ``states`` and ``labels`` are in the order of its nodes."""
 
     service: Service
-    states: NodeStates
-    labels: Labels
-    table: MaglevTable | None
+    states: tuple[NodeState, ...]
+    labels: tuple[int, ...]
     hash_seed: int
     leaving: tuple[Leaving, ...]
 
@@ -48,17 +56,30 @@ class ServiceScene:
         """Another seed than the scheduler's, or colliding clients would be those of one slot."""
         return self.hash_seed ^ 0x9E3779B9
 
-    def label(self, node: Node) -> int:
-        return self.labels.of(node)
+    @property
+    def table(self) -> MaglevTable | None:
+        return table_of(self.service, self.states, self.labels, self.hash_seed)
 
-    def labels_that(self, *, takes: str) -> tuple[int, ...]:
-        """Labels of nodes that do not take ``new`` flows, or not even ``named`` packets."""
-        refusing = []
-        for node in self.service.nodes:
-            state = self.states.of(self.service.name, node.name)
-            if not (state.takes_new_flows if takes == "new" else state.takes_named_packets):
-                refusing.append(self.label(node))
-        return tuple(refusing)
+    def labelled(self) -> list[tuple[int, Node]]:
+        """The nodes that the configuration names, with their labels."""
+        return list(zip(self.labels, self.service.nodes, strict=True))
+
+    def labelled_with_leaving(self) -> list[tuple[int, Node]]:
+        return self.labelled() + [(leaving.label, leaving.node) for leaving in self.leaving]
+
+    def refusing_new(self) -> tuple[int, ...]:
+        """Labels of the nodes that take no new flows."""
+        pairs = zip(self.labels, self.states, strict=True)
+        return tuple(label for label, state in pairs if not state.takes_new_flows)
+
+    def refusing_all(self) -> tuple[int, ...]:
+        """Labels of the nodes that do not even take what names them."""
+        pairs = zip(self.labels, self.states, strict=True)
+        return tuple(label for label, state in pairs if not state.takes_named_packets)
+
+    def down_ids(self) -> list[int]:
+        pairs = zip(self.service.nodes, self.states, strict=True)
+        return [node.id for node, state in pairs if node.id is not None and not state.takes_named_packets]
 
 
 def _one_of(expression: str, values: Sequence[str]) -> str:
@@ -86,32 +107,19 @@ def cid_map(scene: ServiceScene, family: Family, where: ConnectionIdRange) -> Se
     )
 
 
-def address_map_name(service: Service, family: Family) -> str:
-    return f"{family_name(service, family)}/address"
-
-
-def address_map(scene: ServiceScene, family: Family) -> Set:
-    """Label -> address, of leaving nodes too.
-
-    A map for each service, as the kernel walks a whole map for every chain whose rules name it.
-    """
-    nodes = [(scene.label(node), node) for node in scene.service.nodes]
-    nodes += [(leaving.label, leaving.node) for leaving in scene.leaving]
-    addresses = {
+def address_elements(scene: ServiceScene, family: Family) -> Mapping[str, str]:
+    """Label -> address, of leaving nodes too."""
+    return {
         str(label): str(own.address)
-        for label, node in nodes
+        for label, node in scene.labelled_with_leaving()
         for own in node.addresses
         if own.family is family
     }
-    name = address_map_name(scene.service, family)
-    return Set(
-        name, f"typeof {nft.LABEL} : {nft.WORDS[family].ip} daddr", addresses, size=roomy(len(addresses))
-    )
 
 
 def roomy(count: int) -> int:
     """A size that a few more nodes do not outgrow: a map of fixed size is the kernel's fastest."""
-    return max(16, 1 << (2 * count - 1).bit_length())
+    return max(64, 1 << (2 * count - 1).bit_length())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +159,8 @@ class ListenerChains:
 
     def node_ports(self) -> dict[int, int]:
         """The port of each node by label, leaving ones too."""
-        nodes = [(self.scene.label(node), node) for node in self.service.nodes]
-        nodes += [(leaving.label, leaving.node) for leaving in self.scene.leaving]
         ports = {}
-        for label, node in nodes:
+        for label, node in self.scene.labelled_with_leaving():
             endpoint = node.endpoint(self.listener)
             if endpoint is not None:
                 ports[label] = endpoint.port
@@ -195,24 +201,21 @@ class ListenerChains:
                     f"{self.name}/cid_port",
                     f"typeof {bits.field} : verdict",
                     {
-                        bits.element(
-                            node.id
-                        ): f"goto {self._port_chain(BY_CID, ports[self.scene.label(node)])}"
-                        for node in self.service.nodes
+                        bits.element(node.id): f"goto {self._port_chain(BY_CID, ports[label])}"
+                        for label, node in self.scene.labelled()
                         if node.id is not None
                     },
                 )
 
     def chains(self) -> Iterator[Chain]:
         yield from self._port_chains()
-        yield Chain(f"{self.name}/full", tuple(self._full()))
         yield Chain(f"{self.name}/touch", tuple(self._touch()))
         yield Chain(f"{self.name}/remember", tuple(self._remember()))
         yield Chain(f"{self.name}/new", tuple(self._new()))
         yield Chain(f"{self.name}/renew", tuple(self._renew()))
         yield Chain(f"{self.name}/flow", tuple(self._flow()))
         if self.service.connection_id is not None:
-            if self._down_ids():
+            if self.scene.down_ids():
                 yield Chain(f"{self.name}/cid_down", tuple(self._cid_down()))
             yield Chain(f"{self.name}/cid", tuple(self._cid(self.service.connection_id)))
         yield Chain(self.entry, tuple(self._in()))
@@ -228,21 +231,15 @@ class ListenerChains:
         yield f"goto {self.name}/new"
 
     def _in(self) -> Iterator[str]:
+        # Here and not before the look-up, as replies, which never come from lo, need not pay for it.
+        yield 'iif "lo" goto from_gateway'
         if self.service.connection_id is not None:
             yield f"{nft.CID_RECORD} goto {self.name}/cid"
         yield from self._follow()
 
-    def _down_ids(self) -> list[int]:
-        return [
-            node.id
-            for node in self.service.nodes
-            if node.id is not None
-            and not self.scene.states.of(self.service.name, node.name).takes_named_packets
-        ]
-
     def _cid(self, where: ConnectionIdRange) -> Iterator[str]:
         bits, family = CidBits(where), family_name(self.service, self.listener.family)
-        down = self._down_ids()
+        down = self.scene.down_ids()
         if down:
             yield f"{_one_of(bits.expression, [bits.element(i) for i in down])} goto {self.name}/cid_down"
         to_node = f"{self.words.ip} daddr set {bits.expression} map @{family}/cid"
@@ -268,8 +265,10 @@ class ListenerChains:
 
     def _flow(self) -> Iterator[str]:
         """The label is in the port: follow it, unless its node does not take this packet."""
-        refusing = self.scene.labels_that(takes="named")
-        not_up = self.scene.labels_that(takes="new") + tuple(node.label for node in self.scene.leaving)
+        # A flow may outlive its node's label.
+        yield f"{nft.LABEL} != @{labels_set(self.listener.family)} goto {self.name}/renew"
+        refusing = self.scene.refusing_all()
+        not_up = self.scene.refusing_new() + tuple(node.label for node in self.scene.leaving)
         if refusing:
             yield f"{_one_of(nft.LABEL, [*map(str, refusing)])} goto {self.name}/renew"
         if self.service.protocol is Protocol.DTLS:
@@ -283,12 +282,8 @@ class ListenerChains:
             # Not refreshed, so that a sender who never pauses leaves a draining node, too.
             stays = f"{nft.LABEL} != {{ {', '.join(draining)} }} " if draining else ""
             yield f"{stays}jump {self.name}/touch"
-        yield f"{self._to_address} {self._deliver(BY_FLOW)}"
-        yield f"goto {self.name}/renew"
-
-    @property
-    def _to_address(self) -> str:
-        return f"{self.words.ip} daddr set {nft.LABEL} map @{address_map_name(self.service, self.listener.family)}"
+        yield f"jump {address_chain(self.listener.family)}"
+        yield self._deliver(BY_FLOW)
 
     def _deliver(self, use: str) -> str:
         """What follows once the node's address is in place: its port instead of the label, and off."""
@@ -299,12 +294,12 @@ class ListenerChains:
         return f"{nft.LABEL} vmap @{self.name}/{use}_port"
 
     def _touch(self) -> Iterator[str]:
-        """Remember the label in the port for this client, or refresh it; goes on only where there is room."""
+        """Remember the label in the port for this client, or refresh it; a full table is counted and nothing more."""
         if self.service.protocol is Protocol.DTLS:
             yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)} return"
         yield f"{self._update(self.service.flow_timeout)} return"
         # An update that fails, as the table is full, ends its rule.
-        yield f"goto {self.name}/full"
+        yield f"counter name {Verdict.FLOW_TABLE_FULL}"
 
     def _update(self, seconds: int) -> str:
         key = self.words.flow_key(self.scene.flow_seed)
@@ -318,9 +313,9 @@ class ListenerChains:
         yield f"goto {self.name}/new"
 
     def _pick(self) -> str | None:
-        if self.scene.table is None:
-            return None
         table = self.scene.table
+        if table is None:
+            return None
         return nft.set_label(f"{self.words.slot(table.size, self.scene.hash_seed)} map @{table.name}")
 
     def _new(self) -> Iterator[str]:
@@ -333,17 +328,8 @@ class ListenerChains:
     def _remember(self) -> Iterator[str]:
         yield f"{self.words.ip} saddr . {nft.LABEL} @hairpin{self.listener.family.value} drop"
         yield f"jump {self.name}/touch"
-        yield f"{self._to_address} {self._deliver(BY_SCHEDULER)}"
-        yield "drop"
-
-    def _full(self) -> Iterator[str]:
-        yield nft.raw_dport(self.port)
-        yield self._count(Verdict.FLOW_TABLE_FULL)
-        pick = self._pick()
-        if pick:
-            yield pick
-            yield f"{self._to_address} {self._deliver(BY_SCHEDULER)}"
-        yield "drop"
+        yield f"jump {address_chain(self.listener.family)}"
+        yield self._deliver(BY_SCHEDULER)
 
     def _port_chains(self) -> Iterator[Chain]:
         if self.one_port == self.port:
@@ -373,11 +359,43 @@ class ListenerChains:
         yield f"udp sport set {self.port} accept"
 
 
+def entry_elements(scene: ServiceScene, family: Family) -> Mapping[str, str]:
+    """``VIP . port`` -> ``goto`` the chain that the listener's packets start in."""
+    return {
+        _key(listener.endpoint): f"goto {ListenerChains(scene, listener).entry}"
+        for listener in scene.service.listeners_of(family)
+    }
+
+
 def reply_elements(scene: ServiceScene, family: Family) -> Mapping[str, str]:
     """``node address . port`` -> ``goto`` the reply chain of the one listener that it answers for."""
     return {
-        f"{endpoint.address} . {endpoint.port}": f"goto {ListenerChains(scene, listener).reply}"
+        _key(endpoint): f"goto {ListenerChains(scene, listener).reply}"
         for listener in scene.service.listeners_of(family)
         for node in scene.service.nodes
         if (endpoint := node.endpoint(listener)) is not None
     }
+
+
+def leaving_elements(scene: ServiceScene, family: Family) -> Mapping[str, tuple[int, str]]:
+    """The same for leaving nodes, with the seconds that are left."""
+    return {
+        _key(endpoint): (item.seconds, f"goto {ListenerChains(scene, listener).reply}")
+        for listener in scene.service.listeners_of(family)
+        for item in scene.leaving
+        if (endpoint := item.node.endpoint(listener)) is not None
+    }
+
+
+def node_endpoints(scene: ServiceScene, family: Family) -> set[Endpoint]:
+    """Where the service's nodes are, leaving ones too."""
+    return {
+        endpoint
+        for listener in scene.service.listeners_of(family)
+        for _, node in scene.labelled_with_leaving()
+        if (endpoint := node.endpoint(listener)) is not None
+    }
+
+
+def _key(endpoint: Endpoint) -> str:
+    return f"{endpoint.address} . {endpoint.port}"
