@@ -47,7 +47,9 @@ def _nothing(*, applied_before: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"applied": False, "lost": applied_before}))
     elif applied_before:
-        click.echo("the applied table is gone or was changed by others; `pointsman apply FILE` puts it back")
+        click.echo(
+            "the applied table is gone, or made by another version or by others; `pointsman apply FILE` makes it anew"
+        )
     else:
         click.echo("nothing is applied")
     raise click.exceptions.Exit(1)

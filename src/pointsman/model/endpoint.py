@@ -16,6 +16,11 @@ class Family(IntEnum):
     V6 = 6
 
 
+def family_of(address: Address) -> Family:
+    """The address's family; asked a million times for a thousand services, hence no look-up by number."""
+    return Family.V4 if isinstance(address, IPv4Address) else Family.V6
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
     """One UDP address and port."""
@@ -25,7 +30,7 @@ class Endpoint:
 
     @property
     def family(self) -> Family:
-        return Family(self.address.version)
+        return family_of(self.address)
 
     def __str__(self) -> str:
         if self.address.version == 6:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pointsman.model.endpoint import Address, Endpoint, Family
+from pointsman.model.endpoint import Address, Endpoint, Family, family_of
 
 
 class DataPlaneChoice(StrEnum):
@@ -65,7 +65,7 @@ class NodeAddress:
 
     @property
     def family(self) -> Family:
-        return Family(self.address.version)
+        return family_of(self.address)
 
 
 @dataclass(frozen=True, slots=True)

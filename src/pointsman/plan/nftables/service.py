@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pointsman.model import (
     CidPolicy,
@@ -122,7 +123,7 @@ def roomy(count: int) -> int:
     return max(64, 1 << (2 * count - 1).bit_length())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListenerChains:
     """The rules of one listener; every method is one chain, in the order a packet may meet them."""
 
@@ -133,11 +134,11 @@ class ListenerChains:
     def service(self) -> Service:
         return self.scene.service
 
-    @property
+    @cached_property
     def words(self) -> FamilyWords:
         return nft.WORDS[self.listener.family]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return listener_name(self.service, self.listener.endpoint)
 
@@ -157,6 +158,7 @@ class ListenerChains:
     def flows(self) -> str:
         return f"{self.name}/flows"
 
+    @cached_property
     def node_ports(self) -> dict[int, int]:
         """The port of each node by label, leaving ones too."""
         ports = {}
@@ -166,10 +168,10 @@ class ListenerChains:
                 ports[label] = endpoint.port
         return ports
 
-    @property
+    @cached_property
     def one_port(self) -> int | None:
         """The port that all nodes have, if they do."""
-        ports = set(self.node_ports().values())
+        ports = set(self.node_ports.values())
         return ports.pop() if len(ports) == 1 else None
 
     def _port_chain(self, use: str, port: int) -> str:
@@ -188,7 +190,7 @@ class ListenerChains:
             owned_by_packets=True,
         )
         if self.one_port is None:
-            ports = self.node_ports()
+            ports = self.node_ports
             for use in (BY_FLOW, BY_SCHEDULER):
                 yield Set(
                     f"{self.name}/{use}_port",
@@ -335,7 +337,7 @@ class ListenerChains:
         if self.one_port == self.port:
             return
         uses = [BY_FLOW, BY_SCHEDULER, *([BY_CID] if self.service.connection_id is not None else [])]
-        for port in sorted(set(self.node_ports().values())):
+        for port in sorted(set(self.node_ports.values())):
             for use in uses:
                 yield Chain(self._port_chain(use, port), tuple(self._to_port(use, port)))
 
