@@ -43,6 +43,8 @@ def main() -> int:
         result = scale.main(output) if arguments.what == "scale" else _rates(arguments, contenders, output)
     except (BpfError, CommandError, ToolMissingError, OSError) as error:
         return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": report.machine(), **result}, indent=2) + "\n")
     return 0
@@ -95,9 +97,9 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     Console(stderr=True).print(f"bench: {message}", highlight=False, soft_wrap=True, markup=False)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

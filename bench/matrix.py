@@ -81,7 +81,7 @@ def full() -> Plan:
         )
     ]
     features = [Scenario(family, 64, 60_000, reply=reply) for family in FAMILIES for reply in (False, True)]
-    return Plan(Series(tuple(scenarios), 3, 0.8), Series(tuple(features), 7, 0.4))
+    return Plan(Series(tuple(scenarios), 3, 0.6), Series(tuple(features), 5, 0.4))
 
 
 def quick() -> Plan:

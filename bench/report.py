@@ -64,6 +64,9 @@ def _remark(cell: Cell, name: str) -> str:
         if count:
             label = "bad checksums" if what == "bad" else what
             said.append(f"{100 * count / of:.3g} % {label}")
+    silent = max(sample.silent for sample in cell.samples[name])
+    if silent:
+        said.append(f"{silent} nodes met nothing")
     entries = cell.samples[name][-1].conntrack
     if entries:
         said.append(f"{entries:,} entries")
@@ -72,9 +75,7 @@ def _remark(cell: Cell, name: str) -> str:
 
 def costs(cells: Sequence[Cell], left_out: Sequence[str]) -> Table:
     """One row for each ablation, with what a packet is faster without it."""
-    table = Table(
-        title="What each feature costs: nanoseconds a packet saved without it", title_justify="left"
-    )
+    table = Table(title="Nanoseconds a packet (saved without)", title_justify="left")
     table.add_column("ruleset")
     for cell in cells:
         way = "reply" if cell.scenario.reply else "forward"

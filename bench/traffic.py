@@ -77,6 +77,8 @@ class Traffic(ctypes.Structure):
         ("reply", ctypes.c_uint8),
         ("direct", ctypes.c_uint8),
     )
+    nodes: int
+    family: int
 
 
 class Counts(ctypes.Structure):

@@ -40,7 +40,11 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option("--plain", is_flag=True, help="Print lines, also on a terminal.")
 @click.option("--keep", is_flag=True, help="Leave the lab up afterwards, to look around in it.")
 @click.option(
-    "--seconds", default=20.0, show_default=True, help="How long addresses keep changing, the longest scene."
+    "--seconds",
+    type=click.FloatRange(4, 600),
+    default=20.0,
+    show_default=True,
+    help="How long addresses keep changing, the longest scene.",
 )
 def demo(peer: Path, dataplane: str, *, plain: bool, keep: bool, seconds: float) -> None:
     """Show DTLS sessions that keep their node by connection ID, on real peers behind real NATs."""

@@ -63,9 +63,9 @@ def survival(
         "Sessions survive address changes",
         (
             f"{figures.remaps} NAT remaps, {figures.rebinds} rounds of new ports",
-            f"{moved:,} moves, {new} new handshakes",
+            f"{moved:,} moves seen, {new} new handshakes",
             f"{end['answered']:,} of {end['requests']:,} requests answered",
-            f"by the same node, {end['retries']} when repeated",
+            f"by the same node, with {end['retries']} repeats",
         ),
         end["answered"] == end["requests"] > 0
         and broken == end["wrong"] == end["lost"] == end["closed"] == new == 0
@@ -125,7 +125,7 @@ def checksums(wrong: Mapping[str, int]) -> Claim:
 
 
 def control(what: str, *, sessions: int, broken_before: int, broken: int, end: Mapping[str, int]) -> Claim:
-    """The same changes of addresses; a session is broken when three tries of a request had no good answer."""
+    """Most sessions must break; one is broken when a request had no good answer in all its tries."""
     lost = end["lost"] + end["wrong"]
     return Claim(
         what,
@@ -133,6 +133,6 @@ def control(what: str, *, sessions: int, broken_before: int, broken: int, end: M
             f"{broken} of {sessions} sessions broke",
             f"({lost:,} of {end['requests']:,} requests unanswered)",
         ),
-        broken_before == 0 and 10 * broken >= 9 * sessions,
+        broken_before == 0 and 2 * broken > sessions,
         control=True,
     )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pointsman.lab.demo_claims import DRAINED, NODES, Figures
-from pointsman.lab.demo_peers import Client, at, end_all, total
+from pointsman.lab.demo_peers import Client, end_all, total
 from pointsman.lab.demo_site import FAMILIES, Served, Site
-from pointsman.lab.topology import VIP
 
 SERVED: Final = Served("coaps", 5684, NODES)
 BY_ADDRESS: Final = Served("by-address", 5685, NODES, by_cid=False)
@@ -22,7 +21,7 @@ _NATS: Final = (1, 2)
 _FIRST_PORT: Final = 10_000
 _PORTS: Final = 1_400  # that a NAT has in each round
 _TALK: Final = ("--gap-ms", "300", "--start-gap-ms", "10", "--report-ms", "200")
-_TRIES: Final = ("--timeout-ms", "400", "--retries", "2")
+_TRIES: Final = ("--timeout-ms", "500", "--retries", "2")
 
 
 class Crowd:
@@ -87,15 +86,7 @@ class Crowd:
 
     def _clients(self, service: Served, each: int, *more: str) -> list[Client]:
         return [
-            Client(
-                self._site.lab,
-                self._site.peer,
-                f"dev{number}",
-                at(VIP[family], service.port),
-                each,
-                *_TRIES,
-                *more,
-            )
+            self._site.client(f"dev{number}", family, service.port, each, *_TRIES, *more)
             for number in _NATS
             for family in FAMILIES
         ]

@@ -44,8 +44,16 @@ class Peer:
         self._thread.start()
 
     @property
-    def pid(self) -> int:
-        return self._child.pid
+    def said(self) -> list[str]:
+        """The lines it printed that are no events."""
+        with self._arrived:
+            return list(self._said)
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        if stdin := self._child.stdin:
+            stdin.write(f"{line}\n")
+            stdin.flush()
 
     def events(self, kind: str) -> list[Event]:
         with self._arrived:
@@ -90,6 +98,14 @@ class Peer:
         """Have the process end; a request under way is still waited for."""
         self._child.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait(5)
+
+    def wait_end(self, timeout: float) -> None:
+        self.wait(lambda: self._ended, "the end", timeout)
+        self._child.wait(5)
+
     def end(self, timeout: float = 20.0) -> Event:
         """Have the process end, and return its summary."""
         self.stop()
@@ -97,8 +113,7 @@ class Peer:
 
     def finish(self, timeout: float = 60.0) -> Event:
         """Wait for the process to end of its own accord and return its summary."""
-        self.wait(lambda: self._ended, "the end", timeout)
-        self._child.wait(5)
+        self.wait_end(timeout)
         if not (summary := self.last("summary")):
             raise LabError(f"a peer on {self.machine} ended without a summary: {' '.join(self._said[-2:])}")
         return summary
@@ -156,9 +171,7 @@ class Client(Peer):
 
     def rebind(self) -> None:
         """Have every session take a new socket, and thus another source port."""
-        if stdin := self._child.stdin:
-            stdin.write("rebind\n")
-            stdin.flush()
+        self.say("rebind")
 
     @property
     def nodes(self) -> dict[int, str]:

@@ -94,7 +94,7 @@ class Scenes:
             if turn % 2:
                 crowd.rebind()
             self._pause(self._seconds / _TURNS / 2)
-        self._pause(1.3)  # until the last requests of the controls are given up
+        self._pause(1.6)  # until the last requests of the controls are given up
         said = {
             BY_ADDRESS_CONTROL: "By address alone, not by CID",
             NO_CID_CONTROL: "By CID, but devices have none",

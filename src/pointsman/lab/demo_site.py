@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointsman.lab.build import Lab
-from pointsman.lab.demo_peers import Event, Server, at
+from pointsman.lab.demo_peers import Client, Event, Server, at
 from pointsman.lab.errors import LabError
 from pointsman.lab.topology import VIP
 
@@ -73,6 +73,14 @@ class Site:
     def __init__(self, lab: Lab, peer: Path, plane: str) -> None:
         self.lab, self.peer, self.plane = lab, peer, plane
         self.servers: list[Server] = []
+        self._clients: list[Client] = []
+
+    def close(self) -> None:
+        """End every peer at once, whatever it is doing."""
+        for each in (*self._clients, *self.servers):
+            each.kill()
+        self._clients.clear()
+        self.servers.clear()
 
     def serve(self, nodes: Sequence[str], port: int, *more: str) -> None:
         """Start servers for both families, with the node's id in their connection IDs."""
@@ -80,6 +88,12 @@ class Site:
             self.servers += [
                 Server(self.lab, self.peer, node, family, port, node_id(node), *more) for node in nodes
             ]
+
+    def client(self, machine: str, family: int, port: int, sessions: int, *more: str) -> Client:
+        """Start sessions from one machine to a listener."""
+        client = Client(self.lab, self.peer, machine, at(VIP[family], port), sessions, *more)
+        self._clients.append(client)
+        return client
 
     def servers_of(self, *, port: int | None = None, node: str | None = None) -> list[Server]:
         return [
