@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def bound_udp() -> set[Endpoint]:
         for line in lines:
             address, _, port = line.split()[1].partition(":")
             # 32-bit words, each in the machine's byte order
-            words = b"".join(int(address[i : i + 8], 16).to_bytes(4, "little") for i in range(0, width, 8))
+            words = b"".join(
+                int(address[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, width, 8)
+            )
             found.add(Endpoint(IPv4Address(words) if width == 8 else IPv6Address(words), int(port, 16)))
     return found

@@ -87,11 +87,13 @@ def _listeners(gateway: Gateway) -> Iterator[tuple[str, Listener]]:
 
 
 def _interfaces(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    uncarried: set[Address] = set()
     for label, listener in _listeners(gateway):
         vip, interface = listener.endpoint.address, listener.interface
         there = around.addresses.get(vip)
         if interface is None:
-            if there is None:
+            if there is None and vip not in uncarried:
+                uncarried.add(vip)  # said once for all its ports
                 yield Finding(
                     f"{label}: no interface carries {vip}; "
                     "name one (interface = ...), or see that the address is routed to this machine"

@@ -48,8 +48,8 @@ def carry(addresses: Iterable[CarriedAddress]) -> None:
 
 
 def drop(addresses: Iterable[CarriedAddress]) -> None:
-    """Remove addresses; one that is already gone is as it should be."""
-    present = iproute.addresses()
+    """Remove addresses; one that is already gone, or was put there by others since, is as it should be."""
+    links = iproute.links()
     for own in addresses:
-        if present.get(own.address) == own.interface:
+        if own.interface in links and iproute.carries(own.address, own.interface):
             iproute.remove_address(own.address, own.interface)
