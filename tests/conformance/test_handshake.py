@@ -93,6 +93,22 @@ def test_removed_node_is_let_go_when_the_handshake_timeout_is_over(site: Site) -
     assert clients[0].recvfrom(100)[1][0] == site.node_address("n1")
 
 
+def test_removed_node_keeps_no_steady_sender(site: Site) -> None:
+    """Nor do its answers leave under its own address while it is let go."""
+    site.serve(nodes=["n1", "n2"], settings='handshake_timeout = "4s"')
+    site.nodes(["n1", "n2"])
+    data = dtls.application_data(epoch=1, seq=1, body=bytes(20))
+    clients = [site.client() for _ in range(6)]
+    nodes = [site.ask(client, data).node for client in clients]
+    assert set(nodes) == {"n1", "n2"}
+    site.serve(nodes=["n2"], settings='handshake_timeout = "4s"')
+    end = time.monotonic() + 6
+    reached: list[str] = []
+    while time.monotonic() < end:
+        reached = [site.ask(client, data).node for client in clients]
+    assert set(reached) == {"n2"}
+
+
 def test_first_client_hello_follows_its_flow_only_to_a_node_that_is_up(site: Site) -> None:
     """A NAT port that is used again and again does not feed a draining node for ever."""
     site.serve(nodes=3)

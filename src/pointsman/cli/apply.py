@@ -8,6 +8,7 @@ import click
 
 from pointsman.cli.common import (
     dataplane_reason,
+    described,
     file_argument,
     findings_here,
     refuse_fatal,
@@ -17,7 +18,6 @@ from pointsman.cli.common import (
 from pointsman.config import load
 from pointsman.dataplane.nftables import NftablesPlane
 from pointsman.kernel.nft import Nft
-from pointsman.plan.describe import describe
 from pointsman.reconcile.apply import carry_out, propose
 from pointsman.reconcile.state import StateFile
 
@@ -36,13 +36,7 @@ def apply(file: Path) -> None:
             proposal = propose(plane, state_file, loaded)
             carry_out(plane, state_file, proposal)
     show_findings(findings)
-    lines = describe(
-        proposal.have,
-        proposal.want,
-        proposal.host,
-        found=dict(proposal.facts.sysctls),
-        carried=proposal.state.addresses,
-    )
+    lines = described(proposal)
     for line in lines or ["nothing to change"]:
         click.echo(line)
     click.echo(f"applied; data plane: {dataplane_reason(loaded.gateway.dataplane)}")

@@ -24,4 +24,5 @@ def check(file: Path, *, no_machine: bool) -> None:
         refuse_fatal(findings)
         show_findings(findings)
     nodes = sum(len(service.nodes) for service in loaded.gateway.services)
-    click.echo(f"{file}: good; {len(loaded.gateway.services)} services, {nodes} nodes")
+    services = len(loaded.gateway.services)
+    click.echo(f"{file}: good; services: {services}, nodes: {nodes}")

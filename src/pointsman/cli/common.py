@@ -12,7 +12,9 @@ from pointsman.config import Loaded
 from pointsman.kernel.errors import KernelError
 from pointsman.kernel.nft import Nft
 from pointsman.model import DataPlaneChoice, Gateway
+from pointsman.plan.describe import describe
 from pointsman.plan.findings import Finding, fatal, find
+from pointsman.reconcile.apply import Proposal
 from pointsman.reconcile.surroundings import look_around
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,6 +49,13 @@ def refuse_fatal(findings: list[Finding]) -> None:
     if stopping:
         show_findings(stopping)
         raise click.exceptions.Exit(2)
+
+
+def described(proposal: Proposal) -> list[str]:
+    """What carrying the proposal out changes, in words."""
+    return describe(
+        proposal.have, proposal.want, proposal.host, facts=proposal.facts, carried=proposal.state.addresses
+    )
 
 
 def dataplane_reason(choice: DataPlaneChoice) -> str:

@@ -40,6 +40,9 @@ def main() -> None:
         status_code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as bare:
+        click.echo(bare.format_message())
+        sys.exit(BAD_INPUT)
     except click.ClickException as mistake:
         click.echo(f"pointsman: {mistake.format_message()}", err=True)
         sys.exit(BAD_INPUT)

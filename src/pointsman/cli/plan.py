@@ -8,6 +8,7 @@ import click
 
 from pointsman.cli.common import (
     dataplane_reason,
+    described,
     file_argument,
     findings_here,
     refuse_fatal,
@@ -18,7 +19,6 @@ from pointsman.config import load
 from pointsman.dataplane.nftables import NftablesPlane
 from pointsman.kernel.nft import Nft
 from pointsman.model import NodeStates
-from pointsman.plan.describe import describe
 from pointsman.plan.inputs import PlaneInputs
 from pointsman.plan.labels import Labels, allocate
 from pointsman.plan.nftables import compile_ruleset, render
@@ -50,13 +50,7 @@ def plan(file: Path, *, ruleset: bool, transaction: bool) -> None:
     if transaction:
         click.echo(text, nl=False)
         return
-    lines = describe(
-        proposal.have,
-        proposal.want,
-        proposal.host,
-        found=dict(proposal.facts.sysctls),
-        carried=proposal.state.addresses,
-    )
+    lines = described(proposal)
     click.echo(f"data plane: {dataplane_reason(loaded.gateway.dataplane)}")
     for line in lines:
         click.echo(line)

@@ -165,7 +165,7 @@ def _ambiguous(ways: list[tuple[_Way, _Way]], report: Report) -> None:
         f"listener {listener.endpoint} reaches node {way.node.node.name} at {endpoint}{more}, as does "
         f"listener {other.listener.listener.endpoint}{whose} on line {report.line(other.listener.path)}, "
         "and replies would not tell which",
-        f"{way_out} (docs/adr says why)",
+        f"{way_out} (docs/adr/0004-stateless-replies.md says why)",
     )
 
 

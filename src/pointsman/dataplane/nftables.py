@@ -71,8 +71,7 @@ class NftablesPlane:
             hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
             found.append(_summed("", "", Verdict.HAIRPIN, hairpins))
         for verdict in (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED):
-            counter = self._nft.listing(f"list counter {TABLE} {verdict}")[0]["counter"]
-            found.append(Count("", "", verdict, counter["packets"], counter["bytes"]))
+            found.append(_summed("", "", verdict, [counter for _, counter in self._elements("set", verdict)]))
         return _merged(found)
 
     def _elements(self, kind: str, name: str) -> list[tuple[Any, dict[str, int]]]:

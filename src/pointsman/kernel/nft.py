@@ -62,12 +62,15 @@ class Nft:
         if self._child is None:
             self._last_words.seek(0)
             self._last_words.truncate()
-            child = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(CHILD)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._last_words,
-            )
+            try:
+                child = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(CHILD)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._last_words,
+                )
+            except OSError as problem:
+                raise KernelError(f"cannot start {sys.executable}: {problem.strerror}") from None
             greeting = json.loads(cast(IO[bytes], child.stdout).readline() or b"{}")
             if "ready" not in greeting:
                 child.wait()

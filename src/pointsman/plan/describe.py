@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from pointsman.model import Gateway, Node, NodeState, NodeStates, Service
-from pointsman.plan.host import CarriedAddress, HostPlan
+from pointsman.plan.host import CarriedAddress, HostFacts, HostPlan
 from pointsman.plan.inputs import PlaneInputs
 
 
@@ -15,19 +15,21 @@ def describe(
     want: PlaneInputs,
     host: HostPlan,
     *,
-    found: dict[str, str],
+    facts: HostFacts,
     carried: tuple[CarriedAddress, ...],
 ) -> list[str]:
     """One line for each thing that would change, [] where nothing would.
 
-    ``found`` are the settings as they are, ``carried`` the addresses that Pointsman carries already.
+    ``facts`` say how the machine is, ``carried`` are the addresses that Pointsman carries already.
     """
     lines = [
-        f"setting {_dotted(key)}: {found.get(key, '?')} -> {value}{_consequence(key)}"
+        f"setting {_dotted(key)}: {facts.sysctls.get(key, '?')} -> {value}{_consequence(key)}"
         for key, value in host.settings
     ]
     lines += [
-        f"address {own.address}: carried on {own.interface}" for own in host.addresses if own not in carried
+        f"address {own.address}: carried on {own.interface}"
+        for own in host.addresses
+        if own not in carried or own.address not in facts.addresses
     ]
     lines += [
         f"address {own.address}: removed from {own.interface}" for own in carried if own not in host.addresses

@@ -19,7 +19,7 @@ def pointsman(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_check_of_a_good_file() -> None:
     done = pointsman("check", "--no-machine", str(GOOD))
-    assert (done.returncode, done.stdout) == (0, f"{GOOD}: good; 1 services, 3 nodes\n")
+    assert (done.returncode, done.stdout) == (0, f"{GOOD}: good; services: 1, nodes: 3\n")
 
 
 def test_all_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_family_that_nodes_lack_is_named_with_the_listener(mistakes: Mistakes,
     ]
 
 
-WHY = "(docs/adr says why)"
+WHY = "(docs/adr/0004-stateless-replies.md says why)"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from pointsman.plan.nftables.service import (
     cid_map,
     entry_elements,
     labels_set,
+    leaving_addresses,
     leaving_elements,
+    leaving_map,
     node_endpoints,
     reply_elements,
     roomy,
@@ -43,6 +45,7 @@ class ServicePart:
     replies: Mapping[Family, Mapping[str, str]]
     leaving: Mapping[Family, Mapping[str, tuple[int, str]]]
     addresses: Mapping[Family, Mapping[str, str]]
+    leaving_addresses: Mapping[Family, Mapping[str, tuple[int, str]]]
     own: Mapping[Family, tuple[str, ...]]
     endpoints: Mapping[Family, frozenset[Endpoint]]
 
@@ -56,7 +59,8 @@ def compile_ruleset(inputs: PlaneInputs) -> Ruleset:
     parts = [_part_of(inputs, service) for service in inputs.gateway.services]
     wide = _family_wide(ByIdentity(inputs.gateway), ByIdentity(inputs.labels), inputs.leaving)
     # The kernel finds a set by walking a list in this order, so those that most rules name come first.
-    sets = {item.name: item for item in wide}
+    sets = {item.name: item for item in _counting_sets()}
+    sets |= {item.name: item for item in wide}
     own = (item for part in parts for item in part.sets)
     for item in sorted(own, key=lambda item: 0 if item.owned_by_packets else 1 if item.content else 2):
         sets[item.name] = item
@@ -76,7 +80,14 @@ def compile_ruleset(inputs: PlaneInputs) -> Ruleset:
     leaving_families = {family for family in families if f"leaving_nodes{family.value}" in sets}
     for chain in _base_chains(families, leaving_families, inputs.capabilities):
         chains[chain.name] = chain
-    return Ruleset(sets, chains, (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED))
+    return Ruleset(sets, chains)
+
+
+def _counting_sets() -> Iterator[Set]:
+    """The sets of ``count_always``, by the protocols that are counted there."""
+    icmp = {"icmp": "", "ipv6-icmp": ""}
+    yield Set(Verdict.FLOW_TABLE_FULL, "type inet_proto", {"udp": ""}, counter=True)
+    yield Set(Verdict.ICMP_SUPPRESSED, "type inet_proto", icmp, counter=True)
 
 
 def _part_of(inputs: PlaneInputs, service: Service) -> ServicePart:
@@ -116,6 +127,7 @@ def _part(
         {family: reply_elements(scene, family) for family in families},
         {family: leaving_elements(scene, family) for family in families},
         {family: address_elements(scene, family) for family in families},
+        {family: leaving_addresses(scene, family) for family in families},
         {
             family: tuple(
                 f"{own.address} . {label}"
@@ -150,6 +162,7 @@ def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[
     replies: dict[str, str] = {}
     leaving: dict[str, tuple[int, str]] = {}
     addresses: dict[str, str] = {}
+    leaving_to: dict[str, tuple[int, str]] = {}
     own: dict[str, str] = {}
     endpoints: set[Endpoint] = set()
     for part in parts:
@@ -158,6 +171,7 @@ def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[
             replies |= part.replies[family]
             leaving |= part.leaving[family]
             addresses |= part.addresses[family]
+            leaving_to |= part.leaving_addresses[family]
             own |= dict.fromkeys(part.own[family], "")
             endpoints |= part.endpoints[family]
     room = roomy(len(replies))
@@ -172,6 +186,8 @@ def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[
         yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True, size=room)
     timed = {f"{key} timeout {left}s": to for key, (left, to) in leaving.items() if key not in replies}
     if timed:
+        to = {f"{label} timeout {left}s": address for label, (left, address) in leaving_to.items()}
+        yield Set(leaving_map(family), to_address, to, flags="timeout")
         yield Set(f"leaving_nodes{number}", pair, dict.fromkeys(timed, ""), flags="timeout")
         yield Set(f"leaving_reply{number}", f"{pair} : verdict", timed, flags="timeout")
     yield Set(f"hairpin{number}", pair, own, counter=True)

@@ -43,9 +43,6 @@ def _lines(have: Ruleset, want: Ruleset) -> Iterator[str]:
     added = [chain for name, chain in want.chains.items() if name not in have.chains]
     removed = [name for name in have.chains if name not in want.chains]
 
-    for name in want.counters:
-        if name not in have.counters:
-            yield f"add counter {TABLE} {name}"
     # A set can be deleted only when no rule names it, and a rule deleted only with its chain.
     for chain in rewritten:
         yield f"flush chain {TABLE} {chain.name}"

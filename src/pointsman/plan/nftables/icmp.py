@@ -13,7 +13,7 @@ from pointsman.model import Address, Family
 from pointsman.plan.nftables.ruleset import Chain, Set
 from pointsman.plan.verdicts import Verdict
 
-_DROP = f"counter name {Verdict.ICMP_SUPPRESSED} drop"
+_DROP = f"meta l4proto @{Verdict.ICMP_SUPPRESSED} drop"
 _QUOTE = 64
 """The quoted packet starts behind the 8 bytes of the ICMP header (RFC 792, RFC 4443)."""
 _UDP = 17

@@ -62,11 +62,10 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """The whole table; ``counters`` are named counter objects."""
+    """The whole table."""
 
     sets: Mapping[str, Set]
     chains: Mapping[str, Chain]
-    counters: tuple[str, ...] = ()
 
 
 def element(key: str, value: str) -> str:
@@ -96,7 +95,6 @@ def body(ruleset: Ruleset) -> str:
     Verdict maps are filled after the table, since their chains must be there first.
     """
     lines = [f"table {TABLE} {{"]
-    lines += [f"\tcounter {name} {{ }}" for name in ruleset.counters]
     for item in ruleset.sets.values():
         lines += _set_lines(item, elements=not is_verdict_map(item))
     for chain in ruleset.chains.values():

@@ -38,6 +38,18 @@ def labels_set(family: Family) -> str:
     return f"labels{family.value}"
 
 
+def leaving_map(family: Family) -> str:
+    return f"leaving_address{family.value}"
+
+
+def count_always(verdict: Verdict) -> str:
+    """Count in the set of the verdict's name, which has an element for every protocol that comes here.
+
+    A named counter would do, but for showing one nft reads every element of the table, remembered flows too.
+    """
+    return f"meta l4proto @{verdict}"
+
+
 def sent_chain(use: str, family: Family) -> str:
     return f"sent_{use}{family.value}"
 
@@ -109,11 +121,21 @@ def cid_map(scene: ServiceScene, family: Family, where: ConnectionIdRange) -> Se
 
 
 def address_elements(scene: ServiceScene, family: Family) -> Mapping[str, str]:
-    """Label -> address, of leaving nodes too."""
+    """Label -> address."""
     return {
         str(label): str(own.address)
-        for label, node in scene.labelled_with_leaving()
+        for label, node in scene.labelled()
         for own in node.addresses
+        if own.family is family
+    }
+
+
+def leaving_addresses(scene: ServiceScene, family: Family) -> Mapping[str, tuple[int, str]]:
+    """Label -> address of leaving nodes, with the seconds that are left."""
+    return {
+        str(leaving.label): (leaving.seconds, str(own.address))
+        for leaving in scene.leaving
+        for own in leaving.node.addresses
         if own.family is family
     }
 
@@ -267,10 +289,13 @@ class ListenerChains:
 
     def _flow(self) -> Iterator[str]:
         """The label is in the port: follow it, unless its node does not take this packet."""
+        refusing = self.scene.refusing_all()
+        leaving = tuple(node.label for node in self.scene.leaving)
+        not_up = self.scene.refusing_new() + leaving
+        if leaving:
+            yield from self._flow_to_leaving(leaving)
         # A flow may outlive its node's label.
         yield f"{nft.LABEL} != @{labels_set(self.listener.family)} goto {self.name}/renew"
-        refusing = self.scene.refusing_all()
-        not_up = self.scene.refusing_new() + tuple(node.label for node in self.scene.leaving)
         if refusing:
             yield f"{_one_of(nft.LABEL, [*map(str, refusing)])} goto {self.name}/renew"
         if self.service.protocol is Protocol.DTLS:
@@ -287,6 +312,14 @@ class ListenerChains:
         yield f"jump {address_chain(self.listener.family)}"
         yield self._deliver(BY_FLOW)
 
+    def _flow_to_leaving(self, labels: Sequence[int]) -> Iterator[str]:
+        """Not refreshed, and gone with the kernel's timeout: a removed node keeps no steady sender."""
+        if self.service.protocol is Protocol.DTLS:
+            mine = _one_of(nft.LABEL, [*map(str, labels)])
+            yield f"{nft.FIRST_CLIENT_HELLO} {mine} goto {self.name}/renew"
+        to_address = f"{self.words.ip} daddr set {nft.LABEL} map @{leaving_map(self.listener.family)}"
+        yield f"{to_address} {self._deliver(BY_FLOW)}"
+
     def _deliver(self, use: str) -> str:
         """What follows once the node's address is in place: its port instead of the label, and off."""
         if self.one_port == self.port:
@@ -301,7 +334,7 @@ class ListenerChains:
             yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)} return"
         yield f"{self._update(self.service.flow_timeout)} return"
         # An update that fails, as the table is full, ends its rule.
-        yield f"counter name {Verdict.FLOW_TABLE_FULL}"
+        yield count_always(Verdict.FLOW_TABLE_FULL)
 
     def _update(self, seconds: int) -> str:
         key = self.words.flow_key(self.scene.flow_seed)
