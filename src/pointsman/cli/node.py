@@ -6,8 +6,8 @@ import click
 
 from pointsman.dataplane.nftables import NftablesPlane
 from pointsman.kernel.nft import Nft
-from pointsman.model import Gateway, NodeState
-from pointsman.reconcile.apply import carry_out, propose_states, standing
+from pointsman.model import Gateway, NodeState, NodeStates
+from pointsman.reconcile.apply import carry_out, propose_states
 from pointsman.reconcile.state import StateFile
 
 
@@ -40,15 +40,17 @@ def enable(which: str) -> None:
 def order(which: str, state: NodeState) -> None:
     """Set the state of one node of the applied configuration."""
     service, _, name = which.partition("/")
+
+    def change(gateway: Gateway, states: NodeStates) -> NodeStates:
+        _must_exist(gateway, service, name)
+        return states.with_state(service, name, state)
+
     with Nft() as nft:
         plane, state_file = NftablesPlane(nft), StateFile()
         with state_file.locked():
-            applied, inputs = standing(plane, state_file)
-            if inputs is not None:
-                _must_exist(inputs.gateway, service, name)
-            proposal = propose_states(plane, state_file, applied.states.with_state(service, name, state))
+            proposal = propose_states(plane, state_file, change)
             carry_out(plane, state_file, proposal)
-    click.echo(f"{service}/{name}: {applied.states.of(service, name)} -> {state}")
+    click.echo(f"{which}: {proposal.state.states.of(service, name)} -> {state}")
 
 
 def _must_exist(gateway: Gateway, service: str, name: str) -> None:

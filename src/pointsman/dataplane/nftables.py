@@ -8,11 +8,11 @@ from pointsman.dataplane.protocol import Count
 from pointsman.kernel.nft import Nft, NftError
 from pointsman.model import ConnectionIdRange, Family, Service
 from pointsman.plan.inputs import Capabilities, PlaneInputs
-from pointsman.plan.nftables import TABLE, changes, compile_ruleset
+from pointsman.plan.nftables import TABLE, add_applied, changes, compile_ruleset, scaffold
 from pointsman.plan.nftables import stamp as stamp_lines
 from pointsman.plan.nftables.expressions import CidBits
 from pointsman.plan.nftables.names import family_name, verdict_set
-from pointsman.plan.nftables.ruleset import APPLIED
+from pointsman.plan.nftables.ruleset import APPLIED, FAMILY, NAME
 from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
 
 _TPROXY_PROBE = """\
@@ -53,7 +53,26 @@ class NftablesPlane:
         return changes(None if have is None else compile_ruleset(have), compile_ruleset(want))
 
     def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
-        self._nft.apply(self.transaction(have, want) + stamp_lines(stamp))
+        if have is None and not self._table_stands():
+            self._build(want, stamp)
+        else:
+            self._nft.apply(self.transaction(have, want) + stamp_lines(stamp))
+
+    def _table_stands(self) -> bool:
+        tables = (entry.get("table", {}) for entry in self._nft.listing("list tables"))
+        return any((table.get("family"), table.get("name")) == (FAMILY, NAME) for table in tables)
+
+    def _build(self, want: PlaneInputs, stamp: str) -> None:
+        """Make the first table: what no packet sees yet in pieces, then everything that acts in one transaction."""
+        ruleset = compile_ruleset(want)
+        sets, pieces = scaffold(ruleset)
+        try:
+            for piece in pieces:
+                self._nft.apply(piece)
+            self._nft.apply(changes(sets, ruleset) + add_applied() + stamp_lines(stamp))
+        except NftError:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         self._nft.apply(f"add table {TABLE}\ndelete table {TABLE}\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pointsman.config import Loaded, parse
@@ -59,39 +59,41 @@ def standing(plane: DataPlane, state_file: StateFile) -> tuple[AppliedState, Pla
 def propose(plane: DataPlane, state_file: StateFile, loaded: Loaded) -> Proposal:
     """Plan the way from what stands to ``loaded``."""
     state, have = standing(plane, state_file)
-    return _proposal(plane, state, have, loaded, state.states)
+    # The same text is the same gateway: what was compiled for the one serves for the other.
+    gateway = have.gateway if have is not None and loaded.text == state.text else loaded.gateway
+    renewed = replace(state, filename=loaded.filename, text=loaded.text)
+    return _proposal(plane, state, have, gateway, renewed)
 
 
-def propose_states(plane: DataPlane, state_file: StateFile, states: NodeStates) -> Proposal:
+def propose_states(
+    plane: DataPlane, state_file: StateFile, change: Callable[[Gateway, NodeStates], NodeStates]
+) -> Proposal:
     """Plan other node states for the configuration that is applied; raise KernelError where none is."""
     state, have = standing(plane, state_file)
     if state.text is None:
         raise KernelError("nothing is applied here; `pointsman apply FILE` first")
-    return _proposal(plane, state, have, parse(state.text, state.filename), states)
+    gateway = have.gateway if have is not None else parse(state.text, state.filename).gateway
+    return _proposal(plane, state, have, gateway, replace(state, states=change(gateway, state.states)))
 
 
 def _proposal(
-    plane: DataPlane,
-    state: AppliedState,
-    have: PlaneInputs | None,
-    loaded: Loaded,
-    states: NodeStates,
+    plane: DataPlane, state: AppliedState, have: PlaneInputs | None, gateway: Gateway, renewed: AppliedState
 ) -> Proposal:
-    gateway, time = loaded.gateway, now()
+    """``renewed`` is the state with the text and the node states that are wanted."""
+    time = now()
     departures = _departures(state, have, gateway, time) if have is not None else ()
     labels = _labels(gateway, departures, state.labels if have is not None else Labels(), time)
     departures = tuple(
         replace(departure, leaving=replace(departure.leaving, seconds=math.ceil(departure.until - time)))
         for departure in departures
     )
-    known = _known(gateway, states)
+    known = _known(gateway, renewed.states)
     capabilities = have.capabilities if have is not None else plane.capabilities()
     want = PlaneInputs(gateway, known, labels, tuple(item.leaving for item in departures), capabilities)
     facts = machine.read_facts()
     host = compile_host(gateway, facts, state.addresses)
-    next_state = AppliedState(
-        filename=loaded.filename,
-        text=loaded.text,
+    next_state = replace(
+        renewed,
         states=known,
         labels=labels,
         departures=departures,

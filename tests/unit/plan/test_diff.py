@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.plan.nftables import Chain, Ruleset, Set, changes, render
+from pointsman.plan.nftables import Chain, Ruleset, Set, changes, render, scaffold
 
 
 def ruleset(*items: Set | Chain) -> Ruleset:
@@ -130,3 +130,11 @@ def test_any_ruleset_becomes_any_other(have: Ruleset, want: Ruleset) -> None:
     sets, chains = carried_out(have, changes(have, want))
     assert sets == {name: set(item.elements) for name, item in want.sets.items()}
     assert chains == {name: list(chain.rules) for name, chain in want.chains.items()}
+
+
+@given(RULESETS)
+def test_a_table_built_in_pieces_is_the_whole_table(want: Ruleset) -> None:
+    sets, pieces = scaffold(want)
+    lines = [line for piece in pieces for line in piece.splitlines() if line.split()[1] != "table"]
+    built = carried_out(Ruleset({}, {}), "\n".join([*lines, changes(sets, want)]))
+    assert built == carried_out(want, "")

@@ -2,15 +2,26 @@
 
 from pointsman.plan.nftables.compile import compile_ruleset
 from pointsman.plan.nftables.diff import changes
-from pointsman.plan.nftables.ruleset import TABLE, Chain, Ruleset, Set, render, stamp
+from pointsman.plan.nftables.ruleset import (
+    TABLE,
+    Chain,
+    Ruleset,
+    Set,
+    add_applied,
+    render,
+    scaffold,
+    stamp,
+)
 
 __all__ = [
     "TABLE",
     "Chain",
     "Ruleset",
     "Set",
+    "add_applied",
     "changes",
     "compile_ruleset",
     "render",
+    "scaffold",
     "stamp",
 ]

@@ -9,6 +9,7 @@ from pointsman.plan.nftables.ruleset import (
     Chain,
     Ruleset,
     Set,
+    add_set,
     element_list,
     is_verdict_map,
     render,
@@ -51,7 +52,7 @@ def _lines(have: Ruleset, want: Ruleset) -> Iterator[str]:
     for name in redefined:
         yield f"delete {have.sets[name].kind} {TABLE} {name}"
     for item in fresh:
-        yield f"add {item.kind} {TABLE} {item.name} {{ {'; '.join(item.definition())}; }}"
+        yield add_set(item)
     for chain in added:
         hook = f" {{ {chain.hook} }}" if chain.hook else ""
         yield f"add chain {TABLE} {chain.name}{hook}"

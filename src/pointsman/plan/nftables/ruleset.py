@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 FAMILY = "inet"
@@ -12,6 +12,9 @@ TABLE = f"{FAMILY} {NAME}"
 
 APPLIED = "applied"
 """The set whose one element's comment tells what the table was made from."""
+
+
+SETS_A_PIECE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,30 @@ def stamp(text: str) -> str:
     return f'flush set {TABLE} {APPLIED}\nadd element {TABLE} {APPLIED} {{ 1 comment "{text}" }}\n'
 
 
+def scaffold(ruleset: Ruleset) -> tuple[Ruleset, list[str]]:
+    """The ruleset as sets alone, and transactions that put them in place where no table stands.
+
+    No rule names them yet, so no packet sees them. Large contents come in pieces: the library takes a kilobyte
+    for each element of a transaction, and its time with it.
+    """
+    lines = [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
+    lines += [add_set(item) for item in ruleset.sets.values()]
+    pieces, large = ["\n".join(lines) + "\n"], [item for item in ruleset.sets.values() if item.content]
+    for start in range(0, len(large), SETS_A_PIECE):
+        piece = large[start : start + SETS_A_PIECE]
+        pieces.append("".join(f"add element {TABLE} {item.name} {{ {item.content} }}\n" for item in piece))
+    empty = {name: replace(item, elements=MappingProxyType({})) for name, item in ruleset.sets.items()}
+    return Ruleset(empty, {}), pieces
+
+
+def add_set(item: Set) -> str:
+    return f"add {item.kind} {TABLE} {item.name} {{ {'; '.join(item.definition())}; }}"
+
+
+def add_applied() -> str:
+    return f"add set {TABLE} {APPLIED} {{ type mark; }}\n"
+
+
 def render(ruleset: Ruleset) -> str:
     """One transaction that puts the table in place whole, whatever stood there before."""
-    return (
-        f"add table {TABLE}\n"
-        f"delete table {TABLE}\n"
-        f"{body(ruleset)}"
-        f"add set {TABLE} {APPLIED} {{ type mark; }}\n"
-    )
+    return f"add table {TABLE}\ndelete table {TABLE}\n{body(ruleset)}{add_applied()}"
