@@ -98,11 +98,12 @@ def ip(lab: Lab, machine: str, *arguments: str) -> Any:
 
 
 def addresses(lab: Lab, machine: str = "gw") -> list[tuple[str, str, int]]:
-    """Interface, address and prefix length of each address."""
+    """Interface, address and prefix length of each address but the links' own, which come when they like."""
     return sorted(
         (row["ifname"], entry["local"], entry["prefixlen"])
         for row in ip(lab, machine, "address", "show")
         for entry in row["addr_info"]
+        if entry["scope"] != "link"
     )
 
 

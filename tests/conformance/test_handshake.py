@@ -87,6 +87,7 @@ def test_removed_node_is_let_go_when_the_handshake_timeout_is_over(site: Site) -
     time.sleep(3.5)
     assert {site.ask(client, hello(message_seq=1)).node for client in clients} == {"n2"}
     assert "n1" in nodes
+    time.sleep(3)
     # Its replies are nobody's any more: they would leave under its own address, so they must not leave as the VIP.
     site.node("n1").sendto(b"late", clients[0].getsockname()[:2])
     clients[0].settimeout(QUIET)
@@ -107,6 +108,38 @@ def test_removed_node_keeps_no_steady_sender(site: Site) -> None:
     while time.monotonic() < end:
         reached = [site.ask(client, data).node for client in clients]
     assert set(reached) == {"n2"}
+
+
+def test_renamed_node_is_another_one_and_handshakes_on_it_are_finished(site: Site) -> None:
+    site.serve(nodes=["n1", "n2"])
+    site.nodes(["n1", "n2"])
+    clients = [site.client() for _ in range(8)]
+    nodes = [site.ask(client, hello()).node for client in clients]
+    site.apply(site.config(nodes=["n1", "n2"]).replace('name = "n1"', 'name = "node-1"'))
+    assert [site.ask(client, hello(message_seq=1)).node for client in clients] == nodes
+    assert site.ask(clients[0], cid(1)).node == "n1"
+
+
+def test_node_removed_from_one_service_keeps_no_flow_of_it_for_being_in_another(site: Site) -> None:
+    other = "\n".join(
+        [
+            "[[service]]",
+            'name = "other"',
+            'protocol = "udp"',
+            f'listen = ["{site.at(site.vip, 5683)}"]',
+            "[[service.node]]",
+            'name = "n1"',
+            f'address = "{site.node_address("n1")}"',
+        ]
+    )
+    second = f'\n[[service.node]]\nname = "n2"\naddress = "{site.node_address("n2")}"'
+    site.serve(more=other + second)
+    site.nodes(["n1", "n2"], 5683)
+    clients = [site.client() for _ in range(12)]
+    nodes = [site.ask(client, b"x", port=5683).node for client in clients]
+    assert set(nodes) == {"n1", "n2"}
+    site.serve(more=other)
+    assert {site.ask(client, b"x", port=5683).node for client in clients} == {"n1"}
 
 
 def test_first_client_hello_follows_its_flow_only_to_a_node_that_is_up(site: Site) -> None:

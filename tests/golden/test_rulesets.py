@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from pointsman.config import load
-from pointsman.model import NodeState, NodeStates
+from pointsman.model import Node, NodeAddress, NodeState, NodeStates
 from pointsman.plan.inputs import Leaving, PlaneInputs
 from pointsman.plan.labels import Labels, allocate
 from pointsman.plan.nftables import changes, compile_ruleset, render
@@ -56,3 +59,27 @@ def test_removing_a_node_is_the_golden_transaction() -> None:
     label = before.labels.of(gone)
     leaving = PlaneInputs(after.gateway, after.states, before.labels, (Leaving("coaps", gone, label, 120),))
     compare(HERE / "remove-a-node.nft", changes(compile_ruleset(before), compile_ruleset(leaving)))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", ["all", "leaving", "renamed", "down"])
+def test_every_set_and_chain_that_a_rule_names_is_there(path: Path, case: str) -> None:
+    made = inputs(path)
+    service = made.gateway.services[0]
+    node = service.nodes[0]
+    stranger = Node("gone", (NodeAddress(ip_address("10.9.9.9")), NodeAddress(ip_address("fd09::9"))))
+    leaving = {
+        "leaving": (Leaving(service.name, stranger, 99, 5),),
+        "renamed": (Leaving(service.name, replace(node, name="before"), 99, 5),),
+    }.get(case, ())
+    down = {(service.name, one.name): NodeState.DOWN for one in service.nodes} if case == "down" else {}
+    ruleset = compile_ruleset(replace(made, leaving=leaving, states=NodeStates(down)))
+    for chain in ruleset.chains.values():
+        for rule in chain.rules:
+            words = rule.split()
+            named = [
+                word[1:] for word in words if word.startswith("@") and not word.startswith(("@th,", "@nh,"))
+            ]
+            assert set(named) <= ruleset.sets.keys(), rule
+            targets = [after for word, after in pairwise(words) if word in ("goto", "jump")]
+            assert set(targets) <= ruleset.chains.keys(), rule

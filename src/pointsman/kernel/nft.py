@@ -68,6 +68,7 @@ class Nft:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._last_words,
+                    close_fds=False,  # Python's are closed anyway, but for the lock: reconcile.state
                 )
             except OSError as problem:
                 raise KernelError(f"cannot start {sys.executable}: {problem.strerror}") from None

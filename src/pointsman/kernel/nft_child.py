@@ -48,6 +48,8 @@ def main() -> int:
     while line := stdin.readline():
         request = json.loads(line)
         text = stdin.read(request["length"])
+        if len(text) != request["length"]:
+            return 1  # the parent is gone: half a transaction is none
         library.nft_ctx_output_set_flags(context, OUTPUT_JSON if request["json"] else 0)
         library.nft_ctx_set_dry_run(context, request["dry_run"])
         rc = library.nft_run_cmd_from_buffer(context, text)

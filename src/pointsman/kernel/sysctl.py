@@ -1,4 +1,4 @@
-"""Kernel settings of this network namespace, by dotted or slashed name."""
+"""Kernel settings of this network namespace, by path below /proc/sys."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from pointsman.model import Gateway, Node, NodeState, NodeStates, Service
-from pointsman.plan.host import CarriedAddress, HostFacts, HostPlan
+from pointsman.model import Gateway, Node, NodeState, NodeStates, Protocol, Service
+from pointsman.plan.host import ALL_V4, ALL_V6, CarriedAddress, HostFacts, HostPlan
 from pointsman.plan.inputs import PlaneInputs
 
 
@@ -42,7 +42,7 @@ def _dotted(key: str) -> str:
 
 
 def _consequence(key: str) -> str:
-    if key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+    if key in (ALL_V4, ALL_V6):
         return " (from then on the machine forwards between all its interfaces)"
     if key.endswith("/accept_ra"):
         return " (keeps default routes of router advertisements while forwarding)"
@@ -97,7 +97,10 @@ def _changes(old: Service, new: Service, was: NodeStates, now: NodeStates) -> It
             yield f"{label}, node {node.name}: changed"
     for node in old.nodes:
         if new.node(node.name) is None:
-            yield f"{label}, node {node.name}: removed (handshakes under way are finished on it)"
+            state = was.of(old.name, node.name)
+            finishing = old.protocol is Protocol.DTLS and state.takes_named_packets
+            rest = " (handshakes under way are finished on it)" if finishing else ""
+            yield f"{label}, node {node.name}: removed{rest}"
     for node in new.nodes:
         before, after = was.of(new.name, node.name), now.of(new.name, node.name)
         if before is not after:

@@ -12,10 +12,6 @@ _QUIET_MODULES = ("udp", "tcp", "conntrack", "state", "comment", "multiport", "i
 _VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
 
 
-def _word(text: str) -> Value:
-    return text
-
-
 def _interface(text: str) -> Value:
     return f"{text[:-1]}*" if text.endswith("+") else text
 

@@ -46,7 +46,7 @@ def _rules(expressions: list[Mapping[str, Any]]) -> Iterator[Rule]:
         elif kind == "vmap":
             yield from _verdict_map(tuple(matches), what)
             return
-        elif kind == "xt" and what.get("type") == "target":
+        elif kind == "xt" and isinstance(what, dict) and what.get("type") == "target":
             yield Rule(tuple(matches), "drop" if what.get("name") == "REJECT" else "")
             return
         elif kind not in _HARMLESS:

@@ -58,7 +58,11 @@ def compile_host(gateway: Gateway, facts: HostFacts, carried: Iterable[CarriedAd
             for listener in service.listeners
             if listener.interface is not None
             and (wanted := CarriedAddress(listener.endpoint.address, listener.interface))
-            and (listener.endpoint.address not in facts.addresses or wanted in own)
+            and (
+                (where := facts.addresses.get(wanted.address)) is None
+                or wanted in own
+                or CarriedAddress(wanted.address, where) in own
+            )
         )
     )
     settings: list[tuple[str, str]] = []
@@ -91,6 +95,17 @@ def forwarding_of(interface: str) -> str:
 
 def accept_ra_of(interface: str) -> str:
     return f"net/ipv6/conf/{interface}/accept_ra"
+
+
+def touched(plan: HostPlan, facts: HostFacts) -> dict[str, str]:
+    """The settings that carrying out the plan changes, directly or along with others, as they are now."""
+    written = {key for key, _ in plan.settings}
+    along = [prefix for prefix, master in (("net/ipv4/", ALL_V4), ("net/ipv6/", ALL_V6)) if master in written]
+    return {
+        key: value
+        for key, value in facts.sysctls.items()
+        if key in written or (key.startswith(tuple(along)) and not key.endswith("/accept_ra"))
+    }
 
 
 def restoring(saved: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -19,6 +19,14 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """A label that the service's flows may still hold although its node, maybe another service's, is not its own."""
+
+    service: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the kernel and the nft library offer beyond the floor."""
 
@@ -33,4 +41,5 @@ class PlaneInputs:
     states: NodeStates
     labels: Labels
     leaving: tuple[Leaving, ...] = ()
+    retired: tuple[Retired, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)

@@ -10,11 +10,11 @@ from pointsman.config import Loaded, parse
 from pointsman.dataplane.protocol import DataPlane
 from pointsman.kernel.errors import KernelError
 from pointsman.model import Gateway, NodeState, NodeStates, Protocol, Service
-from pointsman.plan.host import CarriedAddress, HostFacts, HostPlan, compile_host
-from pointsman.plan.inputs import Leaving, PlaneInputs
+from pointsman.plan.host import CarriedAddress, HostFacts, HostPlan, compile_host, touched
+from pointsman.plan.inputs import Leaving, PlaneInputs, Retired
 from pointsman.plan.labels import Labels, OutOfLabelsError, allocate, node_key
 from pointsman.reconcile import machine
-from pointsman.reconcile.state import AppliedState, Departure, StateFile, now
+from pointsman.reconcile.state import AppliedState, Departure, Retirement, StateFile, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def applied_inputs(state: AppliedState) -> PlaneInputs | None:
         state.states,
         state.labels,
         tuple(departure.leaving for departure in state.departures),
+        tuple(retirement.retired for retirement in state.retirements),
         state.capabilities,
     )
 
@@ -82,14 +83,16 @@ def _proposal(
     """``renewed`` is the state with the text and the node states that are wanted."""
     time = now()
     departures = _departures(state, have, gateway, time) if have is not None else ()
-    labels = _labels(gateway, departures, state.labels if have is not None else Labels(), time)
+    retirements = _retirements(state, have, gateway, time) if have is not None else ()
+    labels = _labels(gateway, have, departures, state.labels if have is not None else Labels(), time)
     departures = tuple(
         replace(departure, leaving=replace(departure.leaving, seconds=math.ceil(departure.until - time)))
         for departure in departures
     )
     known = _known(gateway, renewed.states)
     capabilities = have.capabilities if have is not None else plane.capabilities()
-    want = PlaneInputs(gateway, known, labels, tuple(item.leaving for item in departures), capabilities)
+    leaving, retired = (item.leaving for item in departures), (item.retired for item in retirements)
+    want = PlaneInputs(gateway, known, labels, tuple(leaving), tuple(retired), capabilities)
     facts = machine.read_facts()
     host = compile_host(gateway, facts, state.addresses)
     next_state = replace(
@@ -97,8 +100,9 @@ def _proposal(
         states=known,
         labels=labels,
         departures=departures,
+        retirements=retirements,
         capabilities=capabilities,
-        settings={**facts.sysctls, **state.settings} if host.settings else state.settings,
+        settings={**touched(host, facts), **state.settings},
         addresses=host.addresses,
     )
     return Proposal(state, have, want, next_state, host, facts)
@@ -129,13 +133,16 @@ def carry_out(plane: DataPlane, state_file: StateFile, proposal: Proposal) -> No
         state_file.write(before)
         raise
     machine.drop(old)
-    state_file.write(after)
+    try:
+        state_file.write(after)
+    except KernelError as problem:
+        # The journal knows all of it, and the stamp tells that it was carried out.
+        raise KernelError(f"applied, but {problem}; make room, then apply again") from None
 
 
 def _carry_missing(wanted: Iterable[CarriedAddress]) -> None:
     """Addresses of ours that somebody took away come back as well."""
-    present = machine.read_facts().addresses
-    machine.carry(own for own in wanted if own.address not in present)
+    machine.carry(machine.missing(wanted))
 
 
 def _undo_tables(plane: DataPlane, proposal: Proposal) -> None:
@@ -191,10 +198,45 @@ def _has(service: Service, leaving: Leaving) -> bool:
     return any(node_key(node) == node_key(leaving.node) for node in service.nodes)
 
 
-def _labels(gateway: Gateway, departures: Iterable[Departure], previous: Labels, time: float) -> Labels:
+def _retirements(
+    state: AppliedState, have: PlaneInputs, gateway: Gateway, time: float
+) -> tuple[Retirement, ...]:
+    """Labels that flows of a service may hold although their nodes are not, or no more, that service's."""
+    lately = {item.retired: item.until for item in state.retirements if item.until > time}
+    lately |= {
+        Retired(old.name, have.labels.of(node)): time + _memory(old)
+        for old in have.gateway.services
+        for node in old.nodes
+    }
+    own = {
+        Retired(service.name, have.labels.by_node[key])
+        for service in gateway.services
+        for node in service.nodes
+        if (key := node_key(node)) in have.labels.by_node
+    }
+    return tuple(
+        Retirement(retired, until)
+        for retired, until in lately.items()
+        if retired not in own and gateway.service(retired.service) is not None
+    )
+
+
+def _memory(service: Service) -> int:
+    """How long a flow of the service that is not refreshed is remembered, in seconds."""
+    return max(service.flow_timeout, service.handshake_timeout)
+
+
+def _labels(
+    gateway: Gateway,
+    have: PlaneInputs | None,
+    departures: Iterable[Departure],
+    previous: Labels,
+    time: float,
+) -> Labels:
     nodes = [node for service in gateway.services for node in service.nodes]
     nodes += [departure.leaving.node for departure in departures]
-    rest = max(max(service.flow_timeout, service.handshake_timeout) for service in gateway.services)
+    services = [*gateway.services, *(have.gateway.services if have is not None else ())]
+    rest = max(_memory(service) for service in services)
     try:
         return allocate(nodes, previous, now=time, rest=rest)
     except OutOfLabelsError as problem:

@@ -47,6 +47,16 @@ def carry(addresses: Iterable[CarriedAddress]) -> None:
         announce.announce_address(own.address, links[own.interface])
 
 
+def missing(addresses: Iterable[CarriedAddress]) -> list[CarriedAddress]:
+    """Those that their interface does not carry."""
+    links = iproute.links()
+    return [
+        own
+        for own in addresses
+        if own.interface not in links or not iproute.carries(own.address, own.interface)
+    ]
+
+
 def drop(addresses: Iterable[CarriedAddress]) -> None:
     """Remove addresses; one that is already gone, or was put there by others since, is as it should be."""
     links = iproute.links()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,12 +16,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pointsman import plan
+from pointsman import config, model, plan
 from pointsman.kernel import netns
 from pointsman.kernel.errors import KernelError
 from pointsman.model import Node, NodeAddress, NodeState, NodeStates
 from pointsman.plan.host import CarriedAddress
-from pointsman.plan.inputs import Capabilities, Leaving
+from pointsman.plan.inputs import Capabilities, Leaving, Retired
 from pointsman.plan.labels import Labels
 
 VERSION = 1
@@ -39,6 +40,14 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class Retirement:
+    """A label that is a service's no more, and when the last flow that holds it is forgotten."""
+
+    retired: Retired
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedState:
     """The inputs of the applied ruleset (so that it can be compiled again), and what the machine was before.
 
@@ -50,6 +59,7 @@ class AppliedState:
     states: NodeStates = field(default_factory=NodeStates)
     labels: Labels = field(default_factory=Labels)
     departures: tuple[Departure, ...] = ()
+    retirements: tuple[Retirement, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
     settings: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[CarriedAddress, ...] = ()
@@ -65,10 +75,12 @@ class AppliedState:
 
 @cache
 def _compilers() -> bytes:
-    """A digest of the code that tables are compiled by: another version may make other tables of the same inputs."""
+    """A digest of the code that text becomes tables by: another version may make other tables of the same text."""
     code = hashlib.blake2b(digest_size=32)
-    for path in sorted(Path(plan.__file__).parent.rglob("*.py")):
-        code.update(path.read_bytes())
+    for package in (config, model, plan):
+        for folder in package.__path__:
+            for path in sorted(Path(folder).rglob("*.py")):
+                code.update(path.read_bytes())
     return code.digest()
 
 
@@ -106,22 +118,32 @@ class StateFile:
         finally:
             with suppress(OSError):  # in use: it holds the state
                 self._directory.rmdir()
+            fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
     def _lock(self) -> int:
         while True:
             try:
-                self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+                # Nobody else may open it, or hold the lock.
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                if self._directory.stat().st_uid != os.geteuid():
-                    os.close(handle)
-                    raise PermissionError(1, "it belongs to another user")
+            except FileNotFoundError:
+                continue  # removed by the one who held the lock: again
+            except OSError as problem:
+                raise KernelError(f"cannot use {self._directory}: {problem.strerror}; run as root") from None
+            try:
+                if os.fstat(handle).st_uid != os.geteuid():
+                    raise PermissionError(errno.EPERM, "it belongs to another user")
+                os.fchmod(handle, 0o700)
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if self._directory.stat().st_ino == os.fstat(handle).st_ino:
+                    # A child that carries out a transaction keeps the lock if this process is killed.
+                    os.set_inheritable(handle, True)  # noqa: FBT003 - its own signature
                     return handle
             except FileNotFoundError:
                 pass  # removed by the one who held the lock: again
             except OSError as problem:
+                os.close(handle)
                 raise KernelError(f"cannot use {self._directory}: {problem.strerror}; run as root") from None
             os.close(handle)
 
@@ -162,6 +184,7 @@ class StateFile:
                 os.fsync(out.fileno())
             temporary.replace(self._file)
         except OSError as problem:
+            temporary.unlink(missing_ok=True)
             raise KernelError(f"cannot write {self._file}: {problem.strerror}") from None
 
     def remove(self) -> None:
@@ -198,6 +221,7 @@ def _to_json(state: AppliedState) -> dict[str, Any]:
             }
             for departure in state.departures
         ],
+        "retirements": [[item.retired.service, item.retired.label, item.until] for item in state.retirements],
         "defragment_by_tproxy": state.capabilities.defragment_by_tproxy,
         "settings": dict(state.settings),
         "addresses": [[str(own.address), own.interface] for own in state.addresses],
@@ -222,6 +246,9 @@ def _from_json(data: dict[str, Any]) -> AppliedState:
         states=NodeStates({(service, node): NodeState(value) for service, node, value in data["states"]}),
         labels=Labels(labels, dict(data["resting"])),
         departures=departures,
+        retirements=tuple(
+            Retirement(Retired(service, label), until) for service, label, until in data["retirements"]
+        ),
         capabilities=Capabilities(data["defragment_by_tproxy"]),
         settings=data["settings"],
         addresses=tuple(CarriedAddress(ip_address(address), name) for address, name in data["addresses"]),

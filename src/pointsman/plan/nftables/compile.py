@@ -35,6 +35,10 @@ from pointsman.plan.nftables.service import (
 from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
 
 
+ANSWER_SECONDS = 3
+"""How much longer a leaving node's answers are translated than it is sent anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServicePart:
     """What one service adds to the table. ``own`` are its nodes' addresses with their labels, for hairpins."""
@@ -97,6 +101,7 @@ def _part_of(inputs: PlaneInputs, service: Service) -> ServicePart:
         tuple(inputs.labels.of(node) for node in service.nodes),
         inputs.gateway.hash_seed,
         tuple(item for item in inputs.leaving if item.service == service.name),
+        tuple(item.label for item in inputs.retired if item.service == service.name),
     )
 
 
@@ -107,8 +112,9 @@ def _part(
     labels: tuple[int, ...],
     seed: int,
     leaving: tuple[Leaving, ...],
+    retired: tuple[int, ...],
 ) -> ServicePart:
-    scene = ServiceScene(service.value, states, labels, seed, leaving)
+    scene = ServiceScene(service.value, states, labels, seed, leaving, retired)
     families = [family for family in Family if scene.service.listeners_of(family)]
     sets: list[Set] = []
     if scene.table is not None:
@@ -184,10 +190,12 @@ def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[
     # A node's address and port belong to one listener, so they tell the service as well.
     for use in (BY_FLOW, BY_SCHEDULER):
         yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True, size=room)
-    timed = {f"{key} timeout {left}s": to for key, (left, to) in leaving.items() if key not in replies}
-    if timed:
-        to = {f"{label} timeout {left}s": address for label, (left, address) in leaving_to.items()}
+    timed = {f"{key} timeout {left + ANSWER_SECONDS}s": to for key, (left, to) in leaving.items() if key not in replies}
+    # Its endpoint may be another node's by now, or the same one's by another name: then only its flows are leaving.
+    to = {f"{label} timeout {left}s": address for label, (left, address) in leaving_to.items()}
+    if to:
         yield Set(leaving_map(family), to_address, to, flags="timeout")
+    if timed:
         yield Set(f"leaving_nodes{number}", pair, dict.fromkeys(timed, ""), flags="timeout")
         yield Set(f"leaving_reply{number}", f"{pair} : verdict", timed, flags="timeout")
     yield Set(f"hairpin{number}", pair, own, counter=True)

@@ -1,7 +1,7 @@
 """The few nft expressions that everything is built of, per family.
 
 The UDP destination port serves as a scratch register: ``@th,16,16 set`` writes a node's label into it without
-touching the checksum, the label picks the node, and ``out`` chains put the port back before the packet goes on.
+touching the checksum, the label picks the node, and the port is put back before the packet goes on.
 nft has no register that a packet could carry a choice in but the packet mark, and that is the user's
 (docs/adr/0003-node-label-in-the-port.md).
 """

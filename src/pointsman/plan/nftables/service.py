@@ -63,6 +63,7 @@ class ServiceScene:
     labels: tuple[int, ...]
     hash_seed: int
     leaving: tuple[Leaving, ...]
+    retired: tuple[int, ...] = ()
 
     @property
     def flow_seed(self) -> int:
@@ -86,9 +87,9 @@ class ServiceScene:
         return tuple(label for label, state in pairs if not state.takes_new_flows)
 
     def refusing_all(self) -> tuple[int, ...]:
-        """Labels of the nodes that do not even take what names them."""
+        """Labels that are not followed: of nodes that take nothing, and of nodes that are the service's no more."""
         pairs = zip(self.labels, self.states, strict=True)
-        return tuple(label for label, state in pairs if not state.takes_named_packets)
+        return tuple(label for label, state in pairs if not state.takes_named_packets) + self.retired
 
     def down_ids(self) -> list[int]:
         pairs = zip(self.service.nodes, self.states, strict=True)
