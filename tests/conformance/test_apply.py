@@ -221,3 +221,30 @@ def test_no_root_is_one_line(site: Site) -> None:
     done = site.lab.run("gw", command, check=False)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_vip_follows_its_interface(site: Site) -> None:
+    def listening(interface: str) -> str:
+        vip = f'{{ address = "{site.at(site.vip, COAPS)}", interface = "{interface}" }}'
+        return site.config().replace(f'"{site.at(site.vip, COAPS)}"', vip)
+
+    def carriers() -> list[str]:
+        shown = json.loads(site.lab.run("gw", ["ip", "-json", "address", "show"]).stdout)
+        return [row["ifname"] for row in shown for own in row["addr_info"] if own.get("local") == site.vip]
+
+    for interface in ("wan0", "lan0", "wan0"):
+        site.apply(listening(interface))
+        assert carriers() == [interface]
+    site.pointsman("down")
+    assert carriers() == []
+
+
+def test_down_leaves_settings_alone_that_others_made(site: Site) -> None:
+    """A file for one IP version leaves the other's forwarding to whom it belongs."""
+    other = "net.ipv6.conf.all.forwarding" if site.family == 4 else "net.ipv4.ip_forward"
+    site.serve()
+    site.lab.sysctl("gw", other, "1")
+    site.serve(nodes=3)
+    site.pointsman("down")
+    assert site.lab.sysctl("gw", other) == "1"
+    site.lab.sysctl("gw", other, "0")

@@ -51,6 +51,14 @@ def test_strange_file_is_one_line_with_the_way_out(tmp_path: Path, content: str)
         StateFile(tmp_path).read()
 
 
+def test_nobody_else_can_open_the_folder_and_hold_its_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "pointsman"
+    folder.mkdir(mode=0o755)
+    with StateFile(folder).locked():
+        assert folder.stat().st_mode & 0o777 == 0o700
+        StateFile(folder).write(STATE)
+
+
 def test_folder_goes_with_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "pointsman"
     file = StateFile(folder)

@@ -34,7 +34,6 @@ from pointsman.plan.nftables.service import (
 )
 from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
 
-
 ANSWER_SECONDS = 3
 """How much longer a leaving node's answers are translated than it is sent anything."""
 
@@ -190,7 +189,11 @@ def _family_wide_sets(parts: Iterable[ServicePart], family: Family) -> Iterator[
     # A node's address and port belong to one listener, so they tell the service as well.
     for use in (BY_FLOW, BY_SCHEDULER):
         yield Set(f"{use}{number}", pair, dict.fromkeys(replies, ""), counter=True, size=room)
-    timed = {f"{key} timeout {left + ANSWER_SECONDS}s": to for key, (left, to) in leaving.items() if key not in replies}
+    timed = {
+        f"{key} timeout {left + ANSWER_SECONDS}s": to
+        for key, (left, to) in leaving.items()
+        if key not in replies
+    }
     # Its endpoint may be another node's by now, or the same one's by another name: then only its flows are leaving.
     to = {f"{label} timeout {left}s": address for label, (left, address) in leaving_to.items()}
     if to:
