@@ -107,7 +107,7 @@ static int64_t run_started;
 static struct {
     char name[NAME_MAX_LENGTH + 1];
     uint64_t sessions;
-} * nodes;
+} *nodes;
 static size_t node_count;
 
 static void count_node(const char *name, size_t length) {

@@ -13,7 +13,7 @@
 #define CID_MAX 32
 #define NAME_MAX_LENGTH 63
 
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 
 /* One line on stderr, then exit: 1 for what failed, 2 for bad usage. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
