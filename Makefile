@@ -9,7 +9,7 @@ READY := build/.venv
 C_FILES := $(shell find peers bench -name '*.c' -o -name '*.h')
 
 # What Debian packages hold: what runs (nftables, iproute2), what the lab and the tests need besides, what builds.
-PACKAGES := nftables iproute2 conntrack python3-venv gcc libc6-dev openssl iptables radvd ethtool procps
+PACKAGES := nftables iproute2 conntrack python3-venv gcc libc6-dev openssl iptables radvd ethtool procps iputils-ping
 BENCH_PACKAGES := clang llvm libbpf-dev libbpf1 linux-libc-dev
 
 .PHONY: help setup demo test unit netns-test lint format bench fuzz soak peers peers-wolfssl lock clean
@@ -25,6 +25,7 @@ $(SYSTEM): Makefile
 	@touch $@
 
 $(READY): requirements/dev.lock pyproject.toml | $(SYSTEM)
+	@echo "virtual environment in $(VENV), about 200 MB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -38,12 +39,14 @@ peers: $(PEERS) ## Build the DTLS connection-ID peers (Mbed TLS)
 peers-wolfssl: $(SYSTEM) ## Build the same peers on a second DTLS stack (optional)
 	peers/build-wolfssl.sh build/peers
 
-demo: $(READY) $(PEERS) ## Show it working: real DTLS peers, a real NAT, no session lost (root)
-	@sh tools/need-root demo
+need-root-%:
+	@sh tools/need-root $*
+
+demo: need-root-demo $(READY) $(PEERS) ## Show it working: real DTLS peers, a real NAT, no session lost (root)
 	@$(BIN)/python -m pointsman.lab.demo --peer $(PEERS)
 
 test: $(READY) $(PEERS) ## All tests; without root those that need none, and it says so
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory unit netns-test; else \
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory --keep-going unit netns-test; else \
 		$(MAKE) --no-print-directory unit; \
 		echo "not run, as they make network namespaces and need root: tests/conformance tests/e2e"; fi
 
@@ -66,8 +69,7 @@ format: $(READY) ## Format Python and C
 	$(BIN)/ruff format src tests bench
 	$(BIN)/clang-format -i $(C_FILES)
 
-bench: $(READY) ## Packet rates beside the iptables recipe, and configuration at scale (root)
-	@sh tools/need-root bench
+bench: need-root-bench $(READY) ## Packet rates beside the iptables recipe, and configuration at scale (root)
 	@sh tools/system-packages $(PACKAGES) $(BENCH_PACKAGES)
 	$(BIN)/python -m bench --json build/bench.json
 	$(BIN)/python -m bench scale --json build/bench-scale.json
@@ -75,8 +77,7 @@ bench: $(READY) ## Packet rates beside the iptables recipe, and configuration at
 fuzz: $(READY) ## Property tests with many more examples
 	$(BIN)/pytest -q -n auto --hypothesis-profile=fuzz tests/unit
 
-soak: $(READY) $(PEERS) ## Hundreds of sessions rebinding for ten minutes while nodes drain and configurations change (root)
-	@sh tools/need-root soak
+soak: need-root-soak $(READY) $(PEERS) ## Hundreds of sessions rebinding for ten minutes while nodes drain and configurations change (root)
 	POINTSMAN_SOAK_SECONDS=600 $(BIN)/pytest -q -s tests/e2e -k soak
 
 lock: ## Write requirements/dev.lock anew from dev.in

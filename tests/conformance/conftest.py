@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab(worker_id: str) -> Iterator[Lab]:
-    with Lab.up(Topology(f"t{os.getpid()}-{worker_id}", nodes=3, nats=1, devices_per_nat=2)) as built:
+    with Lab.up(Topology(f"c{os.getpid()}-{worker_id}", nodes=3, nats=1, devices_per_nat=2)) as built:
         yield built
         assert built.checksum_errors() == {}
 

@@ -14,9 +14,11 @@ DEEPEST = 8
 _BLANK = re.compile(r"(?:[ \t\r\n,]++|#[^\n]*+)*+")
 _EQUALS = re.compile(r"=[ \t]*+")
 _KEY = re.compile(r"""[ \t]*+(?:([A-Za-z0-9_-]++)|("(?:[^"\\\n]|\\.)*+")|'([^'\n]*+)')[ \t]*+(\.?)""")
+# Multi-line strings repeat without the "+" that the others have: before Python 3.11.5 a possessive repeat of a group
+# with a look-ahead matches nothing (gh-100061), and Debian 12 has 3.11.2.
 _SCALAR = re.compile(
-    r'''"""(?:[^"\\]++|\\.|"{1,2}+(?!"))*+"{3,5}'''
-    r"""|\'\'\'(?:[^']++|'{1,2}+(?!'))*+'{3,5}"""
+    r'''"""(?:[^"\\]++|\\.|"{1,2}+(?!"))*"{3,5}'''
+    r"""|\'\'\'(?:[^']++|'{1,2}+(?!'))*'{3,5}"""
     r"""|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'|[^,\]}#\n]*+""",
     re.DOTALL,
 )

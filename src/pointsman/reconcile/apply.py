@@ -130,7 +130,10 @@ def carry_out(plane: DataPlane, state_file: StateFile, proposal: Proposal) -> No
     except KernelError:
         if proposal.host.settings:
             machine.restore_settings(proposal.facts.sysctls)
-        state_file.write(before)
+        if before == AppliedState():
+            state_file.remove()
+        else:
+            state_file.write(before)
         raise
     machine.drop(old)
     try:

@@ -291,7 +291,8 @@ class ListenerChains:
     def _flow(self) -> Iterator[str]:
         """The label is in the port: follow it, unless its node does not take this packet."""
         refusing = self.scene.refusing_all()
-        leaving = tuple(node.label for node in self.scene.leaving)
+        # One that has no address of this listener's family is not in this family's map.
+        leaving = tuple(item.label for item in self.scene.leaving if item.node.endpoint(self.listener))
         not_up = self.scene.refusing_new() + leaving
         if leaving:
             yield from self._flow_to_leaving(leaving)
