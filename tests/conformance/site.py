@@ -29,6 +29,9 @@ COAP = 5683
 QUIET = 0.25
 """How long nothing must arrive before a datagram counts as dropped."""
 
+PATIENCE = 4.0
+"""How long what must arrive is waited for: a lost ARP request alone costs a second."""
+
 UDP_NO_CHECK6_TX = 101
 SO_NO_CHECK = 11
 UDP_SEGMENT = 103
@@ -191,11 +194,11 @@ class Site:
     def client(self, address: str | None = None, port: int = 0, machine: str = "client") -> socket.socket:
         handle = self.lab.socket(machine, self.inet, socket.SOCK_DGRAM)
         handle.bind((address or self.lab.address(machine, self.family), port))
-        handle.settimeout(1.0)
+        handle.settimeout(PATIENCE)
         self._clients.append(handle)
         return handle
 
-    def arrivals(self, count: int = 1, wait: float = 1.0) -> list[Arrival]:
+    def arrivals(self, count: int = 1, wait: float = PATIENCE) -> list[Arrival]:
         """Up to ``count`` datagrams that reach any node within ``wait`` seconds."""
         found: list[Arrival] = []
         owners = {handle: name for name, handle in self._nodes.items()}
