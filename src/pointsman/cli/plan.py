@@ -29,7 +29,7 @@ from pointsman.reconcile.state import StateFile
 @click.command()
 @file_argument
 @click.option("--ruleset", is_flag=True, help="Print the whole table as nft text; needs no root.")
-@click.option("--transaction", is_flag=True, help="Print the nft transaction that apply would run.")
+@click.option("--transaction", is_flag=True, help="Print the change as one nft transaction.")
 def plan(file: Path, *, ruleset: bool, transaction: bool) -> None:
     """Say what `apply FILE` would change; change nothing."""
     loaded = load(file)

@@ -88,9 +88,9 @@ class NftablesPlane:
             found += self._endpoint_counts(inputs, family)
             found += self._listener_counts(inputs, family)
             hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
-            found.append(_summed("", "", Verdict.HAIRPIN, hairpins))
+            found.append(_of_gateway(Verdict.HAIRPIN, hairpins))
         for verdict in (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED):
-            found.append(_summed("", "", verdict, [counter for _, counter in self._elements("set", verdict)]))
+            found.append(_of_gateway(verdict, [counter for _, counter in self._elements("set", verdict)]))
         return _merged(found)
 
     def _elements(self, kind: str, name: str) -> list[tuple[Any, dict[str, int]]]:
@@ -140,9 +140,9 @@ class NftablesPlane:
         ]
 
 
-def _summed(service: str, subject: str, verdict: Verdict, counters: list[dict[str, int]]) -> Count:
+def _of_gateway(verdict: Verdict, counters: list[dict[str, int]]) -> Count:
     packets = sum(counter["packets"] for counter in counters)
-    return Count(service, subject, verdict, packets, sum(counter["bytes"] for counter in counters))
+    return Count("", "", verdict, packets, sum(counter["bytes"] for counter in counters))
 
 
 def _merged(counts: list[Count]) -> list[Count]:

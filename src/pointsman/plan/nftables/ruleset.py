@@ -37,7 +37,7 @@ class Set:
 
     @property
     def element_text(self) -> str:
-        return self.content or ", ".join(element(key, value) for key, value in self.elements.items())
+        return self.content or element_list(self.elements)
 
     @property
     def kind(self) -> str:
