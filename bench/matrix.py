@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.rig import Rig, Sample, Site
-from bench.traffic import Pattern, Scenario
+from bench.traffic import BALANCED, Kind, Pattern, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,10 @@ class Series:
     rounds: int
     window: float  # seconds of each round
 
+    def only(self, pattern: str) -> Series:
+        """Return the scenarios whose names match a shell pattern."""
+        return replace(self, scenarios=tuple(one for one in self.scenarios if fnmatch(one.name, pattern)))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -42,6 +47,7 @@ class Cell:
 
     scenario: Scenario
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    unable: dict[str, str] = field(default_factory=dict)  # who did not take part, and why
 
     def mpps(self, name: str) -> float:
         return statistics.median(sample.mpps for sample in self.samples[name])
@@ -99,17 +105,47 @@ def quick() -> Plan:
     return Plan(Series(tuple(scenarios), 3, 0.4), Series((Scenario(4, 64, 60_000),), 3, 0.3))
 
 
+def xdp(*, quick: bool) -> Series:
+    """Return what tells the XDP plane from the others: connection IDs, flows, segments; few and many of each."""
+    main = [
+        Scenario(family, 2, 60_000, reply=reply, kind=kind)
+        for kind in BALANCED
+        for family in FAMILIES
+        for reply in (False, True)
+    ]
+    if quick:
+        chosen = [one for one in main if one.family == 4 or one.kind is Kind.CID]
+        sizes = [Scenario(4, 250, 4_000_000, kind=Kind.UDP), Scenario(4, 2, 60_000, services=1_000)]
+        return Series((*chosen, *sizes), 3, 0.3)
+    sizes = [
+        scenario
+        for kind in BALANCED
+        for scenario in (
+            Scenario(4, 250, 60_000, kind=kind),
+            Scenario(4, 250, 4_000_000, kind=kind),
+            Scenario(4, 2, 60_000, kind=kind, services=1_000),
+        )
+    ]
+    new = [Scenario(4, 250, 1_000_000, Pattern.NEW), Scenario(4, 250, 60_000, Pattern.REUSED)]
+    return Series((*main, *sizes, *new), 5, 0.5)
+
+
 def measure(
     contenders: Sequence[Contender],
     series: Series,
     done: Callable[[Cell], None],
 ) -> Iterator[Cell]:
-    """Measure each scenario with every contender; those of one family and number of nodes share the rigs."""
-    for (family, nodes), group in groupby(series.scenarios, lambda one: (one.family, one.nodes)):
+    """Measure each scenario with every contender; those of one site share the rigs."""
+    for site, group in groupby(series.scenarios, Site.of):
+        reasons = {contender.name: contender.unable(site) for contender in contenders}
+        unable = {name: why for name, why in reasons.items() if why}
+        able = [contender for contender in contenders if contender.name not in unable]
+        if not able:
+            continue
         with ExitStack() as stack:
-            rigs = [stack.enter_context(_ready(contender, Site(family, nodes))) for contender in contenders]
+            rigs = [stack.enter_context(_ready(contender, site)) for contender in able]
             for scenario in group:
-                cell = Cell(scenario, {contender.name: [] for contender in contenders})
+                cell = Cell(scenario, {contender.name: [] for contender in able}, unable)
                 for number in range(series.rounds):
                     turn = number % len(rigs)
                     # Nobody always comes first, or always after the same one.
@@ -126,6 +162,7 @@ class _ready:  # noqa: N801 - reads as the function it stands for
         self.contender = contender
         self._site = site
         self._rig = Rig(site)
+        self._met: set[Scenario] = set()
         self._stack = ExitStack()
 
     def __enter__(self) -> _ready:
@@ -140,7 +177,9 @@ class _ready:  # noqa: N801 - reads as the function it stands for
         self._stack.close()
 
     def measure(self, scenario: Scenario, window: float) -> Sample:
-        sample = self._rig.measure(scenario, window, direct=self.contender.direct)
+        remembers = self.contender.remembers and scenario not in self._met
+        self._met.add(scenario)
+        sample = self._rig.measure(scenario, window, direct=self.contender.direct, prime_all=remembers)
         # The kernel has one conntrack table for all namespaces: what one rig leaves slows the next one down.
         self._rig.gateway.flush_conntrack()
         return sample

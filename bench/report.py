@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe"
 CEILING = "forward only"
+SUBJECTS = ("pointsman nftables", "pointsman xdp")
 
 
 def rates(cells: Sequence[Cell]) -> Table:
     """One row for each scenario, one column for each contender."""
-    names = list(cells[0].samples)
+    names = _names(cells)
     table = Table(title="Million packets a second on one core (ratio to the recipe)", title_justify="left")
     for heading in ("", "nodes", "traffic"):
         table.add_column(heading, justify="right" if heading == "nodes" else "left", no_wrap=True)
@@ -48,8 +49,45 @@ def rates(cells: Sequence[Cell]) -> Table:
     return table
 
 
+def _names(cells: Sequence[Cell]) -> list[str]:
+    """Return the contenders that were measured anywhere, in their order."""
+    order = list(dict.fromkeys(name for cell in cells for name in (*cell.samples, *cell.unable)))
+    return [name for name in order if any(name in cell.samples for cell in cells)]
+
+
+def planes(cells: Sequence[Cell]) -> Table:
+    """One row for each scenario: the last of the data planes beside each of the others."""
+    names = _names(cells)
+    subject = next((name for name in reversed(SUBJECTS) if name in names), names[0])
+    others = [name for name in names if name != subject]
+    table = Table(title=f"{subject}: ratio to each of the others, round by round", title_justify="left")
+    table.add_column("")
+    for name in others:
+        table.add_column(f"/ {name}", justify="right")
+    for cell in cells:
+        ratios = [
+            f"{cell.ratio(subject, name):.2f}" if {subject, name} <= cell.samples.keys() else "-"
+            for name in others
+        ]
+        table.add_row(cell.scenario.name, *ratios)
+    return table
+
+
+def unable(cells: Sequence[Cell]) -> list[str]:
+    """Say who did not take part where, and why."""
+    reasons: dict[tuple[str, str], int] = {}
+    for cell in cells:
+        for name, why in cell.unable.items():
+            reasons[name, why] = reasons.get((name, why), 0) + 1
+    return [
+        f"left out: {name}, {count} of {len(cells)} cells: {why}" for (name, why), count in reasons.items()
+    ]
+
+
 def _rate(cell: Cell, name: str) -> str:
-    rate = f"{cell.mpps(name):.2f}"
+    if name not in cell.samples:
+        return "-"
+    rate = f"{cell.mpps(name):.3g}"
     if name == RECIPE or RECIPE not in cell.samples:
         return rate
     ratio = cell.ratio(name, RECIPE)
@@ -57,13 +95,18 @@ def _rate(cell: Cell, name: str) -> str:
 
 
 def _remark(cell: Cell, name: str) -> str:
+    if name not in cell.samples:
+        return ""
     sent, sampled = cell.total(name, "sent"), cell.total(name, "sampled")
     said = []
-    for what, of in (("misrouted", sent), ("dropped", sent), ("bad", sampled)):
+    labels = {"bad": "bad checksums", "moved": "moved to another node"}
+    for what, of in (("misrouted", sent), ("dropped", sent), ("bad", sampled), ("moved", sampled)):
         count = cell.total(name, what)
         if count:
-            label = "bad checksums" if what == "bad" else what
-            said.append(f"{100 * count / of:.3g} % {label}")
+            said.append(f"{100 * count / of:.3g} % {labels.get(what, what)}")
+    refused = cell.samples[name][-1].refused
+    if refused:
+        said.append(f"{refused:,} packets of later flows dropped")
     silent = max(sample.silent for sample in cell.samples[name])
     if silent:
         said.append(f"{silent} nodes met nothing")
@@ -93,7 +136,8 @@ def costs(cells: Sequence[Cell], left_out: Sequence[str]) -> Table:
 
 def summary(cells: Sequence[Cell], name: str) -> list[str]:
     """Say in words how one contender did beside the recipe, worst cells first."""
-    if RECIPE not in cells[0].samples or name not in cells[0].samples:
+    cells = [cell for cell in cells if {RECIPE, name} <= cell.samples.keys()]
+    if not cells:
         return []
     worst = min(cells, key=lambda cell: cell.ratio(name, RECIPE))
     lines = [f"{name} / recipe, worst cell: {worst.ratio(name, RECIPE):.2f} ({worst.scenario.name})"]
@@ -109,19 +153,20 @@ def summary(cells: Sequence[Cell], name: str) -> list[str]:
     lines += _flatness(cells, name)
     for who in (name, RECIPE):
         wrong = {
-            what: sum(cell.total(who, what) for cell in cells) for what in ("misrouted", "dropped", "bad")
+            what: sum(cell.total(who, what) for cell in cells)
+            for what in ("misrouted", "dropped", "bad", "moved")
         }
         sent = sum(cell.total(who, "sent") for cell in cells)
         lines.append(
             f"{who}: of {sent:,} packets {wrong['misrouted']:,} misrouted, {wrong['dropped']:,} dropped, "
-            f"{wrong['bad']:,} bad checksums in the sample"
+            f"{wrong['bad']:,} bad checksums and {wrong['moved']:,} moved flows in the sample"
         )
     return lines
 
 
 def _flatness(cells: Sequence[Cell], name: str) -> list[str]:
     """Say what more nodes cost, measured by plain routing in the same rounds: that takes the machine's moods out."""
-    if CEILING not in cells[0].samples:
+    if any(CEILING not in cell.samples for cell in cells):
         return []
     few, many = min(cell.scenario.nodes for cell in cells), max(cell.scenario.nodes for cell in cells)
     at = {cell.scenario: cell.ratio(name, CEILING) for cell in cells}
@@ -155,13 +200,16 @@ def as_json(cell: Cell) -> dict[str, Any]:
         "nodes": scenario.nodes,
         "flows": scenario.flows,
         "pattern": scenario.pattern.name.lower(),
+        "kind": scenario.kind.name.lower(),
+        "services": scenario.services,
+        "left_out": cell.unable,
         "contenders": {
             name: {
                 "mpps": round(cell.mpps(name), 4),
                 "ratio": round(cell.ratio(name, RECIPE), 3) if RECIPE in cell.samples else None,
                 **{
                     what: cell.total(name, what)
-                    for what in ("sent", "delivered", "misrouted", "dropped", "bad")
+                    for what in ("sent", "delivered", "misrouted", "dropped", "sampled", "bad", "moved")
                 },
                 "conntrack": samples[-1].conntrack,
                 "rounds": [{**asdict(sample), "mpps": round(sample.mpps, 4)} for sample in samples],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -38,14 +40,19 @@ class Run:
 
 
 def main(output: Console) -> dict[str, Any]:
-    """Run the commands in a namespace of their own, print a table and return the figures."""
+    """Run the commands on both planes, print their tables and return the figures."""
+    return {plane: _of_plane(output, plane) for plane in ("nftables", "xdp")}
+
+
+def _of_plane(output: Console, plane: str) -> dict[str, Any]:
+    """The same in a namespace of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="pmbench-") as scratch,
         Namespace(f"pmbench-{os.getpid()}-scale") as gateway,
     ):
         folder = Path(scratch)
         file = folder / "gateway.toml"
-        file.write_text(configuration())
+        file.write_text(configuration(plane))
         _wire(gateway)
         runs = [_run(gateway, folder, "check", str(file)), _run(gateway, folder, "plan", str(file))]
         before = _memory()
@@ -60,21 +67,36 @@ def main(output: Console) -> dict[str, Any]:
             changes.append(_run(gateway, folder, "node", "drain", node))
             changes.append(_run(gateway, folder, "node", "enable", node))
         runs.append(_run(gateway, folder, "down"))
+        maps = _maps(gateway, file) if plane == "xdp" else None
     memory = {name: (after[name] - before[name]) / 1024 for name in _MEMORY}
     change = statistics.median(one.seconds for one in changes)
     peak = max(one.peak_mib for one in changes)
     runs.insert(4, Run(f"node drain|enable {node}", change, peak))
-    output.print(_table(runs))
+    output.print(_table(runs, plane))
     deltas = ", ".join(f"{name} {delta:+.0f} MiB" for name, delta in memory.items())
     output.print(
         f"Kernel memory over the first apply (the whole machine's /proc/meminfo): {deltas}", highlight=False
     )
-    return {"runs": [asdict(one) for one in runs], "kernel_memory_mib": memory}
+    found: dict[str, Any] = {"runs": [asdict(one) for one in runs], "kernel_memory_mib": memory}
+    if maps is not None:
+        locked = sum(maps["memory"].values()) / (1 << 20)
+        output.print(
+            f"In one process: compiled in {maps['compile']:.3f} s, all maps loaded in {maps['load']:.3f} s, "
+            f"one node changed in {maps['change'] * 1000:.1f} ms; maps lock {locked:.0f} MiB",
+            highlight=False,
+        )
+        found["maps"] = maps
+    return found
 
 
-def configuration() -> str:
+def _maps(gateway: Namespace, file: Path) -> dict[str, Any]:
+    measured: dict[str, Any] = json.loads(gateway.run([sys.executable, "-m", "bench.maps", str(file)]))
+    return measured
+
+
+def configuration(plane: str = "nftables") -> str:
     """Return the configuration; every service has nodes of its own, as replies without state require."""
-    parts = ['[gateway]\nname = "bench"\ndataplane = "nftables"\nhash_seed = "6a09e667"\n']
+    parts = [f'[gateway]\nname = "bench"\ndataplane = "{plane}"\nhash_seed = "6a09e667"\n']
     for service in range(1, SERVICES + 1):
         parts.append(f"""
 [[service]]
@@ -138,8 +160,9 @@ def _memory() -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) for words in lines}
 
 
-def _table(runs: list[Run]) -> Table:
-    table = Table(title=f"{SERVICES:,} services, {NODES} nodes each, both families", title_justify="left")
+def _table(runs: list[Run], plane: str) -> Table:
+    title = f"{plane}: {SERVICES:,} services, {NODES} nodes each, both families"
+    table = Table(title=title, title_justify="left")
     table.add_column("pointsman")
     table.add_column("seconds", justify="right")
     table.add_column("largest process, MiB", justify="right")

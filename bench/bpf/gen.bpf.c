@@ -6,6 +6,7 @@
 #include "rig.h"
 
 traffic_map;
+flow_nodes_map; /* the sink's of the same end: a reply comes from the node that has the flow */
 
 /*
  * Where the generator stands, and when it began and last looked at the clock. The time of the system call
@@ -60,24 +61,87 @@ static __always_inline struct choice choose(const struct traffic *t, __u64 n) {
     return c;
 }
 
-/* Write ports, payload and checksum; sum is that of both addresses. */
-static __always_inline void finish(const struct traffic *t, const struct choice *c, struct udphdr *udp,
-                                   __u32 *payload, __u64 sum) {
-    __be16 server = t->reply || t->direct ? t->node_port : t->vip_port;
-    __u16 check;
+/* Which node a flow's reply comes from: it is not the generator that chose it. */
+static __always_inline void find_node(struct choice *c) {
+    __u32 group = c->device / FLOW_GROUP;
+    struct flow_group *g = bpf_map_lookup_elem(&flow_nodes, &group);
+    __u8 node = g ? g->node[c->device % FLOW_GROUP] : 0;
 
-    udp->source = t->reply ? server : c->port;
-    udp->dest = t->reply ? c->port : server;
-    udp->len = bpf_htons(UDP_LEN);
+    if (node)
+        c->node = node;
+}
+
+/* Return the sum of what differs from the template. */
+static __always_inline __u64 write_payload(const struct traffic *t, const struct choice *c, __u32 *payload) {
+    __u32 named = t->kind == KIND_CID ? c->node << 24 : 0; /* byte 11: the CID's first */
+    __u32 device = t->kind == KIND_HELLO ? 0 : c->device;
+
     payload[0] = t->head[0];
     payload[1] = t->head[1];
-    payload[2] = t->head[2] | c->node << 24; /* byte 11: the CID's first */
-    payload[3] = c->device;
-    sum += t->payload_sum + ((__u64)c->node << 24) + c->device;
+    payload[2] = t->head[2] | named;
+    payload[3] = t->head[3] | device;
+    return (__u64)named + device;
+}
+
+/* Write ports, payload and checksum; sum is that of both addresses. */
+static __always_inline int finish_udp(const struct traffic *t, const struct choice *c, void *l4, void *end,
+                                      __u64 sum) {
+    __be16 server = t->reply || t->direct ? t->node_port : t->vip_port;
+    struct datagram *d = l4;
+    __u16 check;
+
+    if ((void *)(d + 1) > end)
+        return XDP_ABORTED;
+    d->udp.source = t->reply ? server : c->port;
+    d->udp.dest = t->reply ? c->port : server;
+    d->udp.len = bpf_htons(sizeof(*d));
+    sum += t->payload_sum + write_payload(t, c, d->payload);
     sum += (__u64)c->port + server;
-    sum += (__u64)bpf_htons(UDP_LEN) * 2 + bpf_htons(IPPROTO_UDP);
+    sum += (__u64)bpf_htons(sizeof(*d)) * 2 + bpf_htons(IPPROTO_UDP);
     check = checksum(sum);
-    udp->check = check ? check : 0xffff;
+    d->udp.check = check ? check : 0xffff;
+    return XDP_TX;
+}
+
+/* The flow's number is in the client's sequence numbers, so that a SYN says it too. */
+static __always_inline int finish_tcp(const struct traffic *t, const struct choice *c, void *l4, void *end,
+                                      __u64 sum) {
+    __be16 server = t->reply || t->direct ? t->node_port : t->vip_port;
+    struct tcphdr *tcp = l4;
+    __u32 *words = l4;
+
+    if ((void *)(tcp + 1) > end)
+        return XDP_ABORTED;
+    tcp->source = t->reply ? server : c->port;
+    tcp->dest = t->reply ? c->port : server;
+    words[3] = 0;
+    words[4] = 0;
+    tcp->doff = sizeof(*tcp) / 4;
+    tcp->window = bpf_htons(0xffff);
+    if (t->reply) {
+        tcp->seq = bpf_htonl(TCP_ISN + !t->syn);
+        tcp->ack_seq = bpf_htonl(c->device + 1);
+        tcp->ack = 1;
+    } else {
+        tcp->seq = bpf_htonl(c->device + !t->syn);
+        tcp->ack_seq = t->syn ? 0 : bpf_htonl(TCP_ISN + 1);
+        tcp->ack = !t->syn;
+    }
+    tcp->syn = t->syn;
+    tcp->psh = !t->syn;
+    if (!t->syn) {
+        struct segment *s = l4;
+
+        if ((void *)(s + 1) > end)
+            return XDP_ABORTED;
+        sum += t->payload_sum + write_payload(t, c, s->payload);
+    }
+    sum += (__u64)bpf_htons(l4_len(t)) + bpf_htons(IPPROTO_TCP);
+#pragma unroll
+    for (int i = 0; i < 5; i++)
+        sum += words[i];
+    tcp->check = checksum(sum);
+    return XDP_TX;
 }
 
 static __always_inline void ethernet(const struct traffic *t, struct ethhdr *eth, __be16 proto) {
@@ -86,8 +150,14 @@ static __always_inline void ethernet(const struct traffic *t, struct ethhdr *eth
     eth->h_proto = proto;
 }
 
+static __always_inline int finish(const struct traffic *t, const struct choice *c, void *l4, void *end,
+                                  __u64 sum) {
+    return t->kind == KIND_TCP ? finish_tcp(t, c, l4, end, sum) : finish_udp(t, c, l4, end, sum);
+}
+
 static __always_inline int send4(const struct traffic *t, const struct choice *c, void *data, void *end) {
-    struct frame4 *f = data;
+    struct head4 *f = data;
+    __u32 protocol = t->kind == KIND_TCP ? IPPROTO_TCP : IPPROTO_UDP, len = sizeof(f->ip) + l4_len(t);
     __u32 client = bpf_htonl(bpf_ntohl(t->client_base[0]) + c->client);
     __u32 node = t->node_base[0] | c->node << 24;
     __u32 server = t->reply || t->direct ? node : t->vip[0];
@@ -96,25 +166,24 @@ static __always_inline int send4(const struct traffic *t, const struct choice *c
     if ((void *)(f + 1) > end)
         return XDP_ABORTED;
     ethernet(t, &f->eth, bpf_htons(ETH_P_IP));
-    first = bpf_htonl(0x45000000 | (sizeof(f->ip) + UDP_LEN));
-    third = bpf_htonl(64 << 24 | IPPROTO_UDP << 16);
+    first = bpf_htonl(0x45000000 | len);
+    third = bpf_htonl(64 << 24 | protocol << 16);
     f->ip.version = 4;
     f->ip.ihl = 5;
     f->ip.tos = 0;
-    f->ip.tot_len = bpf_htons(sizeof(f->ip) + UDP_LEN);
+    f->ip.tot_len = bpf_htons(len);
     f->ip.id = 0;
     f->ip.frag_off = bpf_htons(0x4000);
     f->ip.ttl = 64;
-    f->ip.protocol = IPPROTO_UDP;
+    f->ip.protocol = protocol;
     f->ip.saddr = t->reply ? server : client;
     f->ip.daddr = t->reply ? client : server;
     f->ip.check = checksum((__u64)first + bpf_htonl(0x4000) + third + client + server);
-    finish(t, c, &f->udp, f->payload, (__u64)client + server);
-    return XDP_TX;
+    return finish(t, c, f + 1, end, (__u64)client + server);
 }
 
 static __always_inline int send6(const struct traffic *t, const struct choice *c, void *data, void *end) {
-    struct frame6 *f = data;
+    struct head6 *f = data;
     __u32 client[4], server[4];
     __u64 sum = 0;
 
@@ -133,13 +202,12 @@ static __always_inline int send6(const struct traffic *t, const struct choice *c
         sum += (__u64)client[i] + server[i];
     ethernet(t, &f->eth, bpf_htons(ETH_P_IPV6));
     *(__u32 *)&f->ip = bpf_htonl(6U << 28);
-    f->ip.payload_len = bpf_htons(UDP_LEN);
-    f->ip.nexthdr = IPPROTO_UDP;
+    f->ip.payload_len = bpf_htons(l4_len(t));
+    f->ip.nexthdr = t->kind == KIND_TCP ? IPPROTO_TCP : IPPROTO_UDP;
     f->ip.hop_limit = 64;
     __builtin_memcpy(&f->ip.saddr, t->reply ? server : client, 16);
     __builtin_memcpy(&f->ip.daddr, t->reply ? client : server, 16);
-    finish(t, c, &f->udp, f->payload, sum);
-    return XDP_TX;
+    return finish(t, c, f + 1, end, sum);
 }
 
 SEC("xdp")
@@ -159,6 +227,8 @@ int generate(struct xdp_md *ctx) {
             p->began = p->seen;
     }
     c = choose(t, p->next++);
+    if (t->reply && t->kind != KIND_CID)
+        find_node(&c);
     return t->family == 4 ? send4(t, &c, data, end) : send6(t, &c, data, end);
 }
 

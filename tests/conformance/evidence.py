@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from tests.conformance.site import COAPS, Site
 
+from pointsman.kernel import bpffs, netns
 from pointsman.lab.build import Lab
 from pointsman.lab.capture import Frame
 from pointsman.lab.errors import LabError
@@ -28,9 +30,12 @@ _numbers = count(1)
 
 
 @contextmanager
-def own_lab(*, nodes: int = 3, nats: int = 0) -> Iterator[Lab]:
+def own_lab(plane: str, *, nodes: int = 3, nats: int = 0, direct: bool = False) -> Iterator[Lab]:
     """A lab for one case, which may do to it what it likes."""
-    with Lab.up(Topology(f"e{os.getpid()}-{next(_numbers)}", nodes=nodes, nats=nats)) as lab:
+    # XDP cannot finish the checksums that senders leave to their device.
+    name = f"e{os.getpid()}-{next(_numbers)}"
+    topology = Topology(name, nodes=nodes, nats=nats, offload=plane != "xdp", direct=direct)
+    with Lab.up(topology) as lab:
         for machine in lab.topology.machines:  # errors are what cases wait for
             lab.sysctl(machine.name, "net.ipv4.icmp_ratelimit", "0")
             lab.sysctl(machine.name, "net.ipv6.icmp.ratelimit", "0")
@@ -39,16 +44,22 @@ def own_lab(*, nodes: int = 3, nats: int = 0) -> Iterator[Lab]:
 
 
 @contextmanager
-def own_site(plane: str, family: int, *, nodes: int = 3, nats: int = 0) -> Iterator[Site]:
-    with own_lab(nodes=nodes, nats=nats) as lab:
+def own_site(
+    plane: str, family: int, *, nodes: int = 3, nats: int = 0, direct: bool = False
+) -> Iterator[Site]:
+    with own_lab(plane, nodes=nodes, nats=nats, direct=direct) as lab:
         site = Site(lab, plane, family)
         yield site
         site.close()
 
 
+def only_on(plane: str, *, because: str) -> pytest.MarkDecorator:
+    """Mark cases about what one data plane alone does; on the other they are skipped, and it says why."""
+    return pytest.mark.only_on(plane, because=because)
+
+
 def carried(
-    lab: Lab,
-    plane: str = "nftables",
+    site: Site,
     *,
     families: Sequence[int] = (4, 6),
     interface: str | None = "wan0",
@@ -64,7 +75,7 @@ def carried(
     lines = [
         "[gateway]",
         'name = "edge"',
-        f'dataplane = "{plane}"',
+        f'dataplane = "{site.plane}"',
         "hash_seed = 0x5eed1234",
         "[[service]]",
         'name = "s"',
@@ -73,7 +84,7 @@ def carried(
         "connection_id = { offset = 0, bits = 8, length = 6 }",
     ]
     for name in nodes:
-        addresses = ", ".join(f'"{lab.address(name, family)}"' for family in families)
+        addresses = ", ".join(f'"{site.lab.address(name, family)}"' for family in families)
         lines += ["[[service.node]]", f'name = "{name}"', f"address = [{addresses}]", f"id = {name[1:]}"]
     return "\n".join([*lines, ""])
 
@@ -113,17 +124,54 @@ def ruleset(lab: Lab, machine: str = "gw") -> str:
 
 def files(lab: Lab, machine: str = "gw") -> list[Path]:
     """What is kept under /run for the machine."""
-    said = lab.run(
-        machine, ["python3", "-c", "import socket as s; print(s.socket().getsockopt(1, 71, 8).hex())"]
-    ).stdout
-    cookie = int.from_bytes(bytes.fromhex(said.strip()), "little")
-    folder = ROOT / f"netns-{cookie}"
+    with lab.inside(machine):
+        folder = ROOT / f"netns-{netns.cookie()}"
     return [folder, *folder.iterdir()] if folder.exists() else []
 
 
-def machine_state(lab: Lab) -> tuple[str, dict[str, str], list[tuple[str, str, int]]]:
+def pins(lab: Lab, machine: str = "gw") -> list[Path]:
+    """What the XDP plane has pinned for the machine."""
+    with lab.inside(machine):
+        folder = bpffs.existing(f"netns-{netns.cookie()}")
+    return sorted([folder, *folder.iterdir()]) if folder is not None else []
+
+
+def programs(lab: Lab, machine: str = "gw") -> dict[str, str]:
+    """How XDP programs are attached, by interface."""
+    modes = {1: "native", 2: "generic"}
+    rows = ip(lab, machine, "link", "show")
+    return {row["ifname"]: modes[row["xdp"]["mode"]] for row in rows if "xdp" in row}
+
+
+def clsact(lab: Lab, machine: str = "gw") -> list[str]:
+    """The interfaces that have a qdisc for programs at tc."""
+    rows = json.loads(lab.run(machine, ["tc", "-json", "qdisc", "show"]).stdout)
+    return [row["dev"] for row in rows if row["kind"] == "clsact"]
+
+
+def standing(site: Site) -> object:
+    """What packets meet on the gateway, whatever the plane: it is equal only where nothing has changed."""
+    if site.plane == "nftables":
+        return ruleset(site.lab)
+    with site.maps() as maps:
+        there = {name: sorted(maps.maps[name].items_batch()) for name in ("listeners", "replies")}
+        content = [bytes(maps.views[name]) for name in ("settings", "nodes", "words", "ports")]
+    return pins(site.lab), programs(site.lab), there, content
+
+
+@dataclass(frozen=True)
+class MachineState:
     """All of the gateway that `down` has to put back."""
-    return ruleset(lab), settings(lab), addresses(lab)
+
+    rules: str
+    settings: dict[str, str]
+    addresses: list[tuple[str, str, int]]
+    programs: dict[str, str]
+    clsact: list[str]
+
+
+def machine_state(lab: Lab) -> MachineState:
+    return MachineState(ruleset(lab), settings(lab), addresses(lab), programs(lab), clsact(lab))
 
 
 def neighbour(lab: Lab, address: str, machine: str = "client", interface: str = "eth0") -> str | None:

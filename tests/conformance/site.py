@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.conformance import started
+
+from pointsman.dataplane.xdp_maps import MapSet
+from pointsman.kernel import bpffs, netns
 from pointsman.lab.build import Lab
 from pointsman.lab.topology import VIP
 from pointsman.wire import dtls
@@ -36,6 +42,7 @@ UDP_NO_CHECK6_TX = 101
 SO_NO_CHECK = 11
 UDP_SEGMENT = 103
 
+# What cases about the process of a command start; `Site.pointsman` saves the time that it takes to start Python.
 POINTSMAN = [sys.executable, "-m", "pointsman.cli.main"]
 
 
@@ -92,7 +99,7 @@ class Site:
     def other_vip(self) -> str:
         return {4: "192.0.2.20", 6: "2001:db8::20"}[self.family]
 
-    def at(self, address: str, port: int) -> str:
+    def at(self, address: str, port: int | str) -> str:
         return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     def node_address(self, node: str) -> str:
@@ -142,7 +149,7 @@ class Site:
     def pointsman(
         self, *arguments: str, check: bool = True, machine: str = "gw"
     ) -> subprocess.CompletedProcess[str]:
-        done = self.lab.run(machine, [*POINTSMAN, *arguments], check=False, timeout=60)
+        done = started.run(self.lab.namespace(machine), arguments, timeout=60)
         if check:
             assert done.returncode == 0, f"pointsman {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done
@@ -175,6 +182,46 @@ class Site:
                     total += owner["counters"].get(verdict, {}).get("packets", 0)
         return int(total)
 
+    # what the plane keeps in the kernel
+
+    @contextmanager
+    def maps(self) -> Iterator[MapSet]:
+        """The maps of the XDP plane that is in force."""
+        with self.lab.inside("gw"):
+            root = bpffs.existing(f"netns-{netns.cookie()}")
+        assert root is not None
+        newest = max(root.glob("set-*"), key=lambda path: int(path.name.split("-")[1]))
+        found = MapSet.from_pins(newest)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    def forget_flows(self, *names: str) -> None:
+        """Take the plane's memory of flows away, or other memories of the XDP plane."""
+        if self.plane == "xdp":
+            with self.maps() as maps:
+                for name in names or ("flows",):
+                    maps.views[name][:] = bytes(len(maps.views[name]))
+            return
+        listed = json.loads(self.lab.run("gw", ["nft", "-t", "-j", "list", "maps"]).stdout)["nftables"]
+        for each in (entry["map"] for entry in listed if "map" in entry):
+            if each["name"].endswith("/flows"):
+                place = [each["family"], each["table"], each["name"]]
+                self.lab.run("gw", ["nft", "flush", "map", *place])
+
+    def lose(self) -> None:
+        """Take away what was applied, as others may who do not know what they do."""
+        if self.plane == "nftables":
+            self.lab.run("gw", ["nft", "delete", "table", "inet", "pointsman"])
+            return
+        with self.lab.inside("gw"):
+            root = bpffs.existing(f"netns-{netns.cookie()}")
+        assert root is not None
+        shutil.rmtree(root)
+        for device in ("wan0", "lan0"):  # or nobody would know any more that they are ours
+            self.lab.run("gw", ["tc", "qdisc", "del", "dev", device, "clsact"])
+
     # traffic
 
     def node(self, name: str, port: int = COAPS) -> socket.socket:
@@ -190,6 +237,10 @@ class Site:
     def nodes(self, names: Iterable[str], port: int = COAPS) -> None:
         for name in names:
             self.node(name, port)
+
+    def close_node(self, name: str, port: int = COAPS) -> None:
+        """End the server of a node: its machine answers port unreachable from now on."""
+        self._nodes.pop((name, port)).close()
 
     def client(self, address: str | None = None, port: int = 0, machine: str = "client") -> socket.socket:
         handle = self.lab.socket(machine, self.inet, socket.SOCK_DGRAM)

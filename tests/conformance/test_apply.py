@@ -5,130 +5,83 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.conformance.evidence import only_on, pins, standing
+from tests.conformance.load import Load, both_families
 from tests.conformance.site import COAPS, POINTSMAN, Site, cid, hello
 
 from pointsman.kernel.nft import Nft, NftError
-from pointsman.lab.build import Lab
-from pointsman.lab.topology import VIP
-
-TRAFFIC = [sys.executable, str(Path(__file__).with_name("traffic.py"))]
 
 
-class Load:
-    """Numbered records for n1 at a rate, and what of them arrives."""
-
-    def __init__(self, lab: Lab, rate: int) -> None:
-        own = [lab.address("n1", family) for family in (4, 6)]
-        self._receiver = lab.popen(
-            "n1",
-            [*TRAFFIC, "receive", own[0], str(COAPS), own[1], str(COAPS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._receiver.stdout is not None
-        assert self._receiver.stdout.readline() == "ready\n"
-        head = cid(1, body=bytes(16))[:-8].hex()
-        self._senders = [
-            lab.popen(
-                "client",
-                [*TRAFFIC, "send", VIP[family], str(COAPS), str(rate // 2), head],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for family in (4, 6)
-        ]
-
-    def stop(self) -> tuple[int, int]:
-        """How many were sent, and how many distinct ones arrived."""
-        sent = sum(json.loads(sender.communicate()[0])["sent"] for sender in self._senders)
-        time.sleep(0.5)
-        seen = json.loads(self._receiver.communicate()[0])["seen"]
-        return sent, sum(seen.values())
-
-
-def both_families(site: Site, nodes: list[str], **settings: str) -> str:
-    """A file with listeners of both families, whatever the site's own."""
-    lines = [
-        "[gateway]",
-        'name = "edge"',
-        f'dataplane = "{site.plane}"',
-        "hash_seed = 1",
-        "[[service]]",
-        'name = "s"',
-        'protocol = "dtls"',
-        f'listen = ["{VIP[4]}:{COAPS}", "[{VIP[6]}]:{COAPS}"]',
-        'connection_id = "californium"',
-        *(f"{key} = {value}" for key, value in settings.items()),
-    ]
-    for name in nodes:
-        addresses = ", ".join(f'"{site.lab.address(name, family)}"' for family in (4, 6))
-        lines += ["[[service.node]]", f'name = "{name}"', f"id = {name[1:]}", f"address = [{addresses}]"]
-    return "\n".join([*lines, ""])
-
-
-def test_a_hundred_applies_lose_no_packet(site: Site) -> None:
-    if site.family == 6:
-        pytest.skip("the case for IPv4 has both families under load at once")
-    site.apply(both_families(site, ["n1", "n2"]))
+def test_a_hundred_applies_lose_no_packet(once: Site) -> None:
+    once.apply(both_families(once, ["n1", "n2"]))
     variants = [
-        both_families(site, ["n1", "n2", "n3"]),
-        both_families(site, ["n1", "n3"], cid_unknown='"balance"'),
-        both_families(site, ["n1"], handshake_timeout='"60s"', flow_table_size="1024"),
-        both_families(site, ["n1", "n2"]),
+        both_families(once, ["n1", "n2", "n3"]),
+        both_families(once, ["n1", "n3"], cid_unknown='"balance"'),
+        both_families(once, ["n1"], handshake_timeout='"60s"', flow_table_size="1024"),
+        both_families(once, ["n1", "n2"]),
     ]
-    load = Load(site.lab, 10_000)
+    load = Load(once.lab, 10_000)
     for turn in range(100):
-        site.apply(variants[turn % len(variants)])
+        once.apply(variants[turn % len(variants)])
     sent, arrived = load.stop()
     assert sent > 100_000
     assert arrived == sent
 
 
-def test_control_taking_down_and_applying_again_does_lose_packets(site: Site) -> None:
-    site.apply(both_families(site, ["n1", "n2"]))
-    load = Load(site.lab, 2_000)
-    site.pointsman("down")
-    site.apply(both_families(site, ["n1", "n2"]))
+def test_control_taking_down_and_applying_again_does_lose_packets(once: Site) -> None:
+    once.apply(both_families(once, ["n1", "n2"]))
+    load = Load(once.lab, 2_000)
+    once.pointsman("down")
+    once.apply(both_families(once, ["n1", "n2"]))
     sent, arrived = load.stop()
     assert arrived < sent
 
 
-def test_apply_killed_at_any_moment_loses_no_packet_and_the_next_one_mends(site: Site) -> None:
+def test_apply_killed_at_any_moment_loses_no_packet_and_the_next_one_mends(once: Site) -> None:
     quick = {"handshake_timeout": '"1s"'}  # so that removed nodes are soon let go
-    text = both_families(site, ["n1", "n2"], **quick)
-    site.apply(text)
+    text = both_families(once, ["n1", "n2"], **quick)
+    once.apply(text)
     files = []
     for number, nodes in enumerate((["n1", "n2", "n3"], ["n1", "n3"])):
-        path = site.lab.scratch / f"kill-{site.family}-{number}.toml"
-        path.write_text(both_families(site, nodes, **quick))
+        path = once.lab.scratch / f"kill-{once.family}-{number}.toml"
+        path.write_text(both_families(once, nodes, **quick))
         files.append(path)
-    load = Load(site.lab, 2_000)
+    load = Load(once.lab, 2_000)
     for turn in range(24):
-        process = site.lab.popen("gw", [*POINTSMAN, "apply", str(files[turn % 2])], stdout=subprocess.DEVNULL)
+        process = once.lab.popen("gw", [*POINTSMAN, "apply", str(files[turn % 2])], stdout=subprocess.DEVNULL)
         time.sleep(0.15 + 0.02 * turn)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if turn % 6 == 5:
-            site.pointsman("status", check=False)
-    site.apply(text)
+            once.pointsman("status", check=False)
+    once.apply(text)
     sent, arrived = load.stop()
     assert arrived == sent
-    assert [node["name"] for node in site.status()["services"][0]["nodes"]] == ["n1", "n2"]
+    assert [node["name"] for node in once.status()["services"][0]["nodes"]] == ["n1", "n2"]
     time.sleep(1.2)
-    site.apply(text)
-    mended = shape(site)
-    site.pointsman("down")
-    site.apply(text)
-    assert mended == shape(site), "what the killed ones left behind is gone"
+    once.apply(text)
+    mended = shape(once)
+    once.pointsman("down")
+    once.apply(text)
+    assert mended == shape(once), "what the killed ones left behind is gone"
 
 
 def shape(site: Site) -> list[str]:
-    """The names of all sets and chains, and how many Maglev maps: labels may differ, as a freed one rests."""
+    """What is there by name, and how many Maglev tables: labels may differ, as a freed one rests."""
+    if site.plane == "xdp":
+        with site.maps() as maps:
+            assert not maps.config.dirty
+            layout = maps.layout()
+            keys = [
+                f"{name} {key.hex()}" for name in ("listeners", "replies") for key, _ in maps.versions(name)
+            ]
+        taken = [f"{name} {getattr(layout, name).taken}" for name in ("nodes", "words", "hot", "counts")]
+        sets = [str(len(list(pin.iterdir()))) for pin in pins(site.lab)[1:] if pin.is_dir()]
+        return sorted([*keys, *taken, *sets])
     listed = json.loads(site.lab.run("gw", ["nft", "-j", "list", "ruleset"]).stdout)["nftables"]
     names = [entry[kind]["name"] for entry in listed for kind in ("set", "map", "chain") if kind in entry]
     return sorted(name.partition("/")[0] if name.startswith("maglev/") else name for name in names)
@@ -136,10 +89,10 @@ def shape(site: Site) -> list[str]:
 
 def test_apply_of_the_same_file_changes_nothing(site: Site) -> None:
     site.serve()
-    before = site.lab.run("gw", ["nft", "list", "ruleset"]).stdout
+    before = standing(site)
     assert "nothing to change" in site.apply(site.config()).stdout
     assert "nothing to change" in site.pointsman("plan", str(site.file(site.config()))).stdout
-    assert site.lab.run("gw", ["nft", "list", "ruleset"]).stdout == before
+    assert standing(site) == before
 
 
 def test_a_small_change_is_a_small_transaction(site: Site) -> None:
@@ -152,19 +105,19 @@ def test_a_small_change_is_a_small_transaction(site: Site) -> None:
 
 def test_mistakes_change_nothing_and_exit_with_2(site: Site) -> None:
     site.serve()
-    before = site.lab.run("gw", ["nft", "list", "ruleset"]).stdout
+    before = standing(site)
     file = site.file(site.config() + "\nwieght = 1\nid = 300\n")
     done = site.pointsman("apply", str(file), check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert str(file) in done.stderr
-    assert site.lab.run("gw", ["nft", "list", "ruleset"]).stdout == before
+    assert standing(site) == before
 
 
-def test_a_table_that_others_flushed_is_seen_and_built_anew(site: Site) -> None:
+def test_what_others_took_away_is_missed_and_built_anew(site: Site) -> None:
     site.serve()
     site.nodes(["n1", "n2"])
-    site.lab.run("gw", ["nft", "delete", "table", "inet", "pointsman"])
+    site.lose()
     done = site.pointsman("status", check=False)
     assert (done.returncode, "gone" in done.stdout) == (1, True)
     site.serve()
@@ -181,6 +134,7 @@ def test_flows_survive_what_does_not_concern_them(site: Site) -> None:
     assert site.counted("flow") == 10
 
 
+@only_on("nftables", because="xdp has no part in libnftables")
 def test_library_that_aborts_takes_only_its_child_along(site: Site) -> None:
     with site.lab.inside("gw"), Nft() as nft:
         key = "map m { typeof ip6 saddr . udp sport : udp dport; flags dynamic; size 5; }"

@@ -7,6 +7,7 @@ import struct
 from ipaddress import ip_address
 
 import pytest
+from tests.conformance.evidence import only_on
 from tests.conformance.site import COAP, COAPS, UDP_SEGMENT, Site, cid, hello
 
 from pointsman.wire import dtls
@@ -44,6 +45,9 @@ def test_defragmenting_starts_no_connection_tracking(site: Site) -> None:
     assert site.tracked() == 0
 
 
+@only_on(
+    "nftables", because="xdp reassembles nothing: later fragments follow the first, test_fragments_xdp.py"
+)
 def test_control_without_defragmentation_fragments_are_lost(site: Site) -> None:
     site.serve()
     site.nodes(["n1", "n2"])
@@ -61,7 +65,9 @@ def test_udp_gso_burst_arrives_whole(site: Site) -> None:
     client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(records[0]))
     client.sendto(b"".join(records), (site.vip, COAPS))
     arrivals = site.arrivals(len(records))
-    assert [arrival.payload for arrival in arrivals] == records
+    # With xdp the one that the kernel is given, to ask the neighbour, may be overtaken.
+    order = sorted if site.plane == "xdp" else list
+    assert order(arrival.payload for arrival in arrivals) == order(records)
     assert {arrival.node for arrival in arrivals} == {"n2"}
 
 

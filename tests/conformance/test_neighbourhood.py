@@ -21,6 +21,7 @@ from tests.conformance.evidence import (
     is_icmp,
     mac,
     needs_device,
+    only_on,
     own_site,
     refused,
     showing_a_node,
@@ -74,8 +75,8 @@ def answers_through_the_gateway(site: Site, *nodes: str, by_address: bool = True
 # the gateway itself, hairpins, clients beside the nodes
 
 
-def test_client_on_the_gateway_is_told_at_once_and_counted(site: Site) -> None:
-    site.apply(carried(site.lab, families=[site.family]))
+def test_client_on_the_gateway_is_told_at_once(site: Site) -> None:
+    site.apply(carried(site, families=[site.family]))
     site.nodes(["n1", "n2"])
     handle = site.lab.socket("gw", site.inet, socket.SOCK_DGRAM)
     handle.settimeout(2)
@@ -87,7 +88,8 @@ def test_client_on_the_gateway_is_told_at_once_and_counted(site: Site) -> None:
     assert time.monotonic() - start < 0.5
     handle.close()
     assert site.arrivals(wait=0.1) == []
-    assert site.counted("from_gateway") == 1
+    # What the gateway sends itself never passes an XDP program; the kernel answers it all the same.
+    assert site.counted("from_gateway") == {"nftables": 1, "xdp": 0}[site.plane]
     assert site.counted("icmp_suppressed") == 0
 
 
@@ -199,7 +201,7 @@ def is_traffic(frame: Frame) -> bool:
 def test_one_armed_gateway_works_and_redirects_nobody(site: Site) -> None:
     make_one_armed(site)
     lab, vip = site.lab, ONLINK_VIP[site.family]
-    site.apply(carried(lab, families=[site.family], interface="lan0"))
+    site.apply(carried(site, families=[site.family], interface="lan0"))
     client = site.client()
     with (
         lab.capture("client", "eth0", outgoing=False) as at_client,
@@ -212,15 +214,17 @@ def test_one_armed_gateway_works_and_redirects_nobody(site: Site) -> None:
     seen = [frame for frame in at_client if is_traffic(frame) and frame.data[:6] == to_client]
     assert len(seen) >= 6
     assert showing_a_node(lab, seen) == []
-    assert site.counted("icmp_suppressed") > 0
+    if site.plane == "nftables":  # with xdp the kernel does not see what it could send redirects about
+        assert site.counted("icmp_suppressed") > 0
     routes = ip(lab, "client", f"-{site.family}", "route", "get", vip)
     assert "redirected" not in str(routes)
 
 
+@only_on("nftables", because="it takes away that plane's rules; with xdp the kernel forwards nothing here")
 def test_control_without_the_rules_a_one_armed_gateway_redirects_the_client(site: Site) -> None:
     make_one_armed(site)
     lab, vip = site.lab, ONLINK_VIP[site.family]
-    site.apply(carried(lab, families=[site.family], interface="lan0"))
+    site.apply(carried(site, families=[site.family], interface="lan0"))
     lab.run("gw", ["nft", "flush", "chain", "inet", "pointsman", f"icmp_error{site.family}"])
     site.nodes(["n1", "n2"])
     client = site.client()
@@ -270,9 +274,9 @@ def test_bridge(site: Site, shape: str, filtering: str) -> None:
             lab.run("gw", ["ip", "address", "add", address, "dev", "br0", *options])
     interface = "wan0" if shape == "nodes" else "br0"
     if interface == "br0":
-        (line,) = check(site, carried(lab, families=[family], interface="wan0"), status=2)
+        (line,) = check(site, carried(site, families=[family], interface="wan0"), status=2)
         assert "interface wan0 is a part of the bridge br0, which takes all that arrives; name br0" in line
-    site.apply(carried(lab, families=[family], interface=interface))
+    site.apply(carried(site, families=[family], interface=interface))
     balanced_both_ways(site, site.client(), ONLINK_VIP[family])
     big = site.client()
     assert site.ask(big, cid(2, body=bytes(3000)), vip=ONLINK_VIP[family]).node == "n2"
@@ -294,7 +298,7 @@ def test_vlan(site: Site) -> None:
         route = [anywhere, "via", gateway.partition("/")[0], "dev", "v7"]
         lab.run("client", ["ip", "route", "replace", *route])
         lab.run("client", ["ip", "route", "replace", f"{ONLINK_VIP[6 if options else 4]}", "dev", "v7"])
-    text = carried(lab, families=[family], interface="v7")
+    text = carried(site, families=[family], interface="v7")
     assert check(site, text) == []
     with lab.capture("gw", "wan0") as tagged:
         site.apply(text)
@@ -330,10 +334,10 @@ def test_bond(site: Site, shape: str) -> None:
             lab.run("gw", ["ip", "address", "add", address, "dev", "bond0", *options])
     interface = "wan0"
     if shape == "clients":
-        (line,) = check(site, carried(lab, families=[family], interface="wan0"), status=2)
+        (line,) = check(site, carried(site, families=[family], interface="wan0"), status=2)
         assert "interface wan0 is a part of the bond bond0, which takes all that arrives; name bond0" in line
         interface = "bond0"
-    text = carried(lab, families=[family], interface=interface)
+    text = carried(site, families=[family], interface=interface)
     assert check(site, text) == []
     site.apply(text)
     balanced_both_ways(site, site.client(), ONLINK_VIP[family])
@@ -364,7 +368,7 @@ def test_vrf_that_holds_clients_and_nodes(site: Site, interface: str) -> None:
     enslave(lab, "lan0", ("10.0.0.1/24", "fd00::1/64"))
     to_clients(lab, "wan0", "table", "10")
     vip = ONLINK_VIP[family] if interface == "wan0" else site.vip
-    text = carried(lab, families=[family], interface=interface, vip={family: vip})
+    text = carried(site, families=[family], interface=interface, vip={family: vip})
     assert [line for line in check(site, text) if "which has no route" in line] == []
     site.apply(text)
     balanced_both_ways(site, site.client(), vip)
@@ -378,7 +382,7 @@ def test_vrf_without_a_route_to_the_nodes_is_warned_of(site: Site) -> None:
     # Without it, what the VRF's table does not know is looked up in the main table.
     anywhere = "0.0.0.0/0" if family == 4 else "::/0"
     lab.run("gw", ["ip", "route", "add", "unreachable", anywhere, "table", "10", "metric", "4278198272"])
-    text = carried(lab, families=[family])
+    text = carried(site, families=[family])
     said = check(site, text)
     for node in ("n1", "n2"):
         wanted = (
@@ -393,9 +397,12 @@ def test_vrf_without_a_route_to_the_nodes_is_warned_of(site: Site) -> None:
 
 # what `check` finds
 
+CHECKED_ALIKE = only_on("nftables", because="what is warned of does not depend on the plane")
 
+
+@CHECKED_ALIKE
 def test_merging_of_datagrams_is_warned_of(site: Site) -> None:
-    text = carried(site.lab, families=[site.family])
+    text = carried(site, families=[site.family])
     assert check(site, text) == []
     site.lab.run("gw", ["ethtool", "-K", "wan0", "rx-udp-gro-forwarding", "on"])
     (line,) = check(site, text)
@@ -407,6 +414,7 @@ def test_merging_of_datagrams_is_warned_of(site: Site) -> None:
     assert check(site, text) == []
 
 
+@CHECKED_ALIKE
 def test_program_on_the_listeners_port_is_refused(site: Site) -> None:
     vip = ONLINK_VIP[site.family]
     length = 32 if site.family == 4 else 128
@@ -414,7 +422,7 @@ def test_program_on_the_listeners_port_is_refused(site: Site) -> None:
     site.lab.run("gw", ["ip", "address", "add", f"{vip}/{length}", "dev", "wan0", *options])
     program = site.lab.socket("gw", site.inet, socket.SOCK_DGRAM)
     program.bind((vip, COAPS))
-    text = carried(site.lab, families=[site.family])
+    text = carried(site, families=[site.family])
     (line,) = check(site, text, status=2)
     assert f"listener {site.at(vip, COAPS)}: a program on this machine is bound to it" in line
     assert refused(site.pointsman("apply", str(site.file(text)), check=False), 2) == line
@@ -426,7 +434,7 @@ def test_program_on_the_port_of_every_address_is_warned_of_and_keeps_the_others(
     program = site.lab.socket("gw", site.inet, socket.SOCK_DGRAM)
     program.bind(("", COAPS))
     program.settimeout(1)
-    text = carried(site.lab, families=[site.family])
+    text = carried(site, families=[site.family])
     (line,) = check(site, text)
     vip = ONLINK_VIP[site.family]
     assert f"bound to port {COAPS} of every address; it will not hear what is sent to {vip}" in line
@@ -443,8 +451,9 @@ def test_program_on_the_port_of_every_address_is_warned_of_and_keeps_the_others(
     program.close()
 
 
+@CHECKED_ALIKE
 def test_node_that_is_this_machine_is_refused(site: Site) -> None:
-    text = carried(site.lab, families=[site.family]).replace(
+    text = carried(site, families=[site.family]).replace(
         f'"{site.node_address("n1")}"', f'"{site.lab.address("gw", site.family, "lan0")}"'
     )
     (line,) = check(site, text, status=2)
@@ -455,7 +464,7 @@ def test_node_that_is_this_machine_is_refused(site: Site) -> None:
 def test_interface_that_does_not_forward_though_the_machine_does_is_warned_of(site: Site) -> None:
     site.lab.sysctl("gw", "net.ipv4.ip_forward", "1")
     site.lab.sysctl("gw", "net.ipv4.conf.wan0.forwarding", "0")
-    text = carried(site.lab, families=[site.family])
+    text = carried(site, families=[site.family])
     (line,) = check(site, text)
     assert line.startswith("forwarding is on but not for wan0")
     site.apply(text)
@@ -467,9 +476,10 @@ def test_interface_that_does_not_forward_though_the_machine_does_is_warned_of(si
     assert check(site, text) == []
 
 
+@CHECKED_ALIKE
 def test_node_without_a_route_and_vip_that_nobody_carries_are_warned_of(site: Site) -> None:
     far = {4: "172.16.5.5", 6: "fd99::5"}[site.family]
-    text = carried(site.lab, families=[site.family], interface=None).replace(
+    text = carried(site, families=[site.family], interface=None).replace(
         f'"{site.node_address("n1")}"', f'"{far}"'
     )
     said = check(site, text)

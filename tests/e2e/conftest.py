@@ -20,7 +20,7 @@ from pointsman.lab.demo_site import Site
 from pointsman.lab.topology import Topology
 
 PEER = Path(__file__).parents[2] / "build/peers/cidpeer"
-PLANES = ["nftables"]
+PLANES = ["nftables", "xdp"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +46,12 @@ def plane(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def forget_connections(lab: Lab) -> None:
+    """Have no socket of this case send to the next one, nor hold the ports that its clients would take."""
+    for machine in lab.topology.machines:
+        lab.run(machine.name, ["ss", "-K", "-t", "state", "all"])
+
+
 @pytest.fixture
 def site(lab: Lab, plane: str) -> Iterator[Site]:
     """A site with nothing applied; afterwards no receiver has seen a wrong checksum."""
@@ -55,6 +61,7 @@ def site(lab: Lab, plane: str) -> Iterator[Site]:
         yield found
     finally:
         found.close()
+        forget_connections(lab)
         found.pointsman("down")
         lab.run("gw", ["nft", "flush", "ruleset"])
         lab.run("gw", ["conntrack", "-F"])

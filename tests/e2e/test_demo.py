@@ -41,25 +41,33 @@ def left_of(demo: subprocess.Popen[str]) -> list[str]:
 
 @pytest.mark.peers
 @pytest.mark.netns
-def test_demo_holds_what_it_claims_and_leaves_nothing_behind() -> None:
+def test_demo_holds_what_it_claims_and_leaves_nothing_behind(plane: str) -> None:
     with subprocess.Popen(
-        [*DEMO, "--peer", PEER, "--seconds", "4"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*DEMO, "--peer", PEER, "--seconds", "4", "--dataplane", plane],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as demo:
         said = demo.communicate(timeout=100)[0]
     assert demo.returncode == 0, said
     table = said[said.index("120 DTLS sessions") :].splitlines()
     assert len(table) <= 23
     assert max(map(len, table)) <= 80
-    assert table[-1].startswith("All 7 claims hold, and both controls fail as they must (nftables plane, ")
+    assert table[-1].startswith(f"All 7 claims hold, and both controls fail as they must ({plane} plane, ")
     assert left_of(demo) == []
 
 
 @pytest.mark.peers
 @pytest.mark.netns
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_demo_leaves_nothing_behind(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("plane", "number"), [("nftables", signal.SIGINT), ("nftables", signal.SIGTERM), ("xdp", signal.SIGTERM)]
+)
+def test_interrupted_demo_leaves_nothing_behind(plane: str, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [*DEMO, "--peer", PEER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*DEMO, "--peer", PEER, "--dataplane", plane],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
         while "3/6" not in demo.stdout.readline():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests.e2e.crowd import (
     BY_ADDRESS,
@@ -52,12 +54,17 @@ def test_sessions_survive_new_nat_mappings_while_answers_are_under_way(site: Sit
     established(clients)
     for turn in range(6):
         remap(site, turn)
-        for client in clients:
-            client.wait_for("progress", len(client.events("progress")) + 1)
+        await_moves(site, (turn + 1) * 120)
     unharmed(clients)
-    nodes = total(site.stats())
-    assert nodes["handshakes"] == 120
-    assert nodes["moved"] >= 6 * 120
+    assert total(site.stats())["handshakes"] == 120
+
+
+def await_moves(site: Site, moves: int, patience: float = 15.0) -> None:
+    """Wait until the nodes have seen so many changes of address: every session's, however busy the machine is."""
+    end = time.monotonic() + patience
+    while total(site.stats())["moved"] < moves:
+        assert time.monotonic() < end, f"{total(site.stats())} and not {moves} moves"
+        time.sleep(0.1)
 
 
 def test_sessions_survive_new_sockets_and_addresses(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pointsman.config import json_schema, load, parse
-from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
+from pointsman.plan.verdicts import EVERY, MEANINGS, Scope, Verdict
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -57,6 +57,16 @@ def rows(path: Path) -> dict[str, list[str]]:
     return found
 
 
+def defaults_of(path: Path) -> dict[str, set[str]]:
+    """What the third column says of a key, in all the tables that have one of that name."""
+    found: dict[str, set[str]] = {}
+    for line in path.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and cells[0].count("`") == 2 and len(cells) > 2:
+            found.setdefault(cells[0].strip("`"), set()).add(cells[2].strip("`\"'"))
+    return found
+
+
 def keys(schema: dict[str, Any]) -> set[str]:
     """Every key that a file can have, by the JSON Schema."""
     found: set[str] = set()
@@ -90,20 +100,44 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_verdict_has_its_row(verdict: Verdict) -> None:
-    scope, kind, *_ = rows(ROOT / "docs/reference/verdicts.md")[verdict]
+    scope, kind, plane, *_ = rows(ROOT / "docs/reference/verdicts.md")[verdict]
     meaning = MEANINGS[verdict]
     assert Scope(scope) is meaning.scope
     assert kind == ("normal" if meaning.normal else "look into it")
+    assert plane == ("both" if meaning.planes == EVERY else " ".join(meaning.planes))
 
 
 def test_no_row_is_about_an_unknown_verdict() -> None:
     assert set(rows(ROOT / "docs/reference/verdicts.md")) == set(Verdict)
 
 
+def planes_table() -> list[list[str]]:
+    text = (ROOT / "docs/reference/data-planes.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_every_row_of_the_planes_says_what_either_does() -> None:
+    head, *body = planes_table()
+    assert head == ["", "nftables", "xdp"]
+    assert len(body) > 20
+    for row in body:
+        assert len(row) == 3, row
+        assert all(row), row
+
+
+def test_verdicts_that_one_plane_alone_counts_are_in_the_row_that_says_why() -> None:
+    column = {"nftables": 1, "xdp": 2}
+    for verdict, meaning in MEANINGS.items():
+        if meaning.planes != EVERY:
+            (plane,) = meaning.planes
+            assert [row for row in planes_table() if f"`{verdict}`" in row[column[plane]]], verdict
+
+
 def test_every_key_of_the_file_has_its_row() -> None:
     text = (ROOT / "docs/reference/configuration.md").read_text()
     described = set(rows(ROOT / "docs/reference/configuration.md"))
-    tables = set(re.findall(r"^#+ `\[*(?:service\.)?(\w+)\]*`$", text, flags=re.MULTILINE))
+    tables = set(re.findall(r"^#+ `\[*(?:\w+\.)?(\w+)\]*`$", text, flags=re.MULTILINE))
     wanted = keys(json_schema())
     assert len(wanted) > 20
     assert wanted - described - tables == set()
@@ -111,7 +145,7 @@ def test_every_key_of_the_file_has_its_row() -> None:
 
 
 def test_defaults_in_the_reference_are_those_of_the_file() -> None:
-    described = rows(ROOT / "docs/reference/configuration.md")
+    described = defaults_of(ROOT / "docs/reference/configuration.md")
     schema = json_schema()["$defs"]
     defaults = {
         key: field["default"]
@@ -122,7 +156,8 @@ def test_defaults_in_the_reference_are_those_of_the_file() -> None:
     }
     assert len(defaults) >= 8
     for key, default in defaults.items():
-        assert described[key][1].strip("`\"'") == str(default), key
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        assert shown in described[key], key
 
 
 @pytest.mark.parametrize("path", ADRS, ids=name)

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import click
 
-from pointsman.cli.common import file_argument, findings_here, refuse_fatal, show_findings, show_warnings
+from pointsman.cli.common import (
+    file_argument,
+    refuse_choice,
+    refuse_fatal,
+    show_findings,
+    show_warnings,
+)
 from pointsman.config import load
-from pointsman.kernel.nft import Nft
+from pointsman.plan.findings import find
+from pointsman.reconcile.planes import Planes
+from pointsman.reconcile.prepare import choose_plane, look_here
 
 
 @click.command()
@@ -19,10 +27,14 @@ def check(file: Path, *, no_machine: bool) -> None:
     loaded = load(file)
     show_warnings(loaded)
     if not no_machine:
-        with Nft() as nft:
-            findings = findings_here(loaded.gateway, nft)
+        with Planes() as planes:
+            around = look_here(loaded.gateway, planes.nft)
+            choice, _ = choose_plane(planes, loaded.gateway, around, acting=False)
+        findings = find(loaded.gateway, around, choice.plane)
         refuse_fatal(findings)
         show_findings(findings)
+        refuse_choice(choice)
     nodes = sum(len(service.nodes) for service in loaded.gateway.services)
     services = len(loaded.gateway.services)
-    click.echo(f"{file}: good; services: {services}, nodes: {nodes}")
+    guards = f", guards: {len(loaded.gateway.guards)}" if loaded.gateway.guards else ""
+    click.echo(f"{file}: good; services: {services}, nodes: {nodes}{guards}")

@@ -10,12 +10,12 @@ import click
 
 from pointsman.config import Loaded
 from pointsman.kernel.errors import KernelError
-from pointsman.kernel.nft import Nft
-from pointsman.model import DataPlaneChoice, Gateway
-from pointsman.plan.describe import describe
-from pointsman.plan.findings import Finding, fatal, find
-from pointsman.reconcile.apply import Proposal
-from pointsman.reconcile.surroundings import look_around
+from pointsman.plan.choice import Choice
+from pointsman.plan.findings import Finding, fatal
+from pointsman.reconcile.apply import Wish
+from pointsman.reconcile.planes import Planes
+from pointsman.reconcile.prepare import FatalFindingsError, Prepared, prepare
+from pointsman.reconcile.state import StateFile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,13 +34,19 @@ def show_findings(findings: Iterable[Finding]) -> None:
         click.echo(f"{'error' if finding.fatal else 'warning'}: {finding.text}", err=True)
 
 
-def findings_here(gateway: Gateway, nft: Nft) -> list[Finding]:
-    """Findings on this machine; without root those about other people's rules are missing, and that is said."""
+def refuse_choice(choice: Choice) -> None:
+    """End with one line where the file asks for a plane that this machine has not."""
+    if choice.refusal is not None:
+        raise KernelError(choice.refusal)
+
+
+def prepared(planes: Planes, state_file: StateFile, loaded: Loaded, wish: Wish | None = None) -> Prepared:
+    """Plan the way to a file; end with one line for each thing that stands in it."""
     try:
-        return find(gateway, look_around(gateway, nft))
-    except KernelError as problem:
-        found = find(gateway, look_around(gateway, None))
-        return [*found, Finding(f"other people's forward chains were not looked at: {problem}")]
+        return prepare(planes, state_file, loaded, wish)
+    except FatalFindingsError as stopping:
+        show_findings(stopping.findings)
+        raise click.exceptions.Exit(2) from None
 
 
 def refuse_fatal(findings: list[Finding]) -> None:
@@ -49,17 +55,3 @@ def refuse_fatal(findings: list[Finding]) -> None:
     if stopping:
         show_findings(stopping)
         raise click.exceptions.Exit(2)
-
-
-def described(proposal: Proposal) -> list[str]:
-    """What carrying the proposal out changes, in words."""
-    return describe(
-        proposal.have, proposal.want, proposal.host, facts=proposal.facts, carried=proposal.state.addresses
-    )
-
-
-def dataplane_reason(choice: DataPlaneChoice) -> str:
-    """Which data plane the choice comes to, and why."""
-    if choice is DataPlaneChoice.AUTO:
-        return "nftables (auto: the only data plane of this version)"
-    return f"{choice} (as configured)"

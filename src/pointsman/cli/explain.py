@@ -84,6 +84,8 @@ def explain(
         click.echo(f"  {step}")
     if found.node is not None:
         click.echo(f"-> {found.service}/{found.node} at {found.target} ({found.verdict})")
+    elif found.candidates:
+        click.echo(f"-> {found.service}: one of {', '.join(found.candidates)} ({found.verdict})")
     elif found.dropped:
         click.echo(f"-> dropped ({found.verdict})")
 
@@ -95,6 +97,7 @@ def _as_json(found: Explanation) -> dict[str, object]:
         "target": None if found.target is None else str(found.target),
         "verdict": found.verdict,
         "dropped": found.dropped,
+        "candidates": list(found.candidates),
         "steps": list(found.steps),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pointsman.lab import build, processes, state
+from pointsman.lab import build, processes, stage, state
 from pointsman.lab.errors import LabError
 from pointsman.lab.example import example
 from pointsman.lab.inside import enter
 from pointsman.lab.picture import picture
 from pointsman.lab.topology import VIP, Topology, check_name, namespace, parse_namespace
+from pointsman.lab.tries import short, tries
 
 _DEFAULT = "lab"
 _DEVICE = "198.51.100.11:40000"  # as it may look from outside its NAT
@@ -37,24 +39,63 @@ def lab() -> None:
 
 
 @lab.command()
+@click.argument("file", metavar="[EXAMPLE]", required=False)
 @click.option(
     "--name", default=_DEFAULT, show_default=True, help="What the lab is called; several can be up at once."
 )
-@click.option("--nodes", default=3, show_default=True, help="How many server nodes.")
+@click.option("--nodes", type=int, help="How many server nodes, without EXAMPLE.  [default: 3]")
 @click.option("--nats", default=2, show_default=True, help="How many NATs.")
 @click.option("--devices", default=1, show_default=True, help="How many devices behind each NAT.")
-def up(name: str, nodes: int, nats: int, devices: int) -> None:
-    """Build a lab, draw it, and write a configuration file for its gateway."""
-    built = build.Lab.up(Topology(name, nodes=nodes, nats=nats, devices_per_nat=devices))
-    file = state.example_file(name)
-    file.write_text(example(built.topology))
+def up(file: str | None, name: str, nodes: int | None, nats: int, devices: int) -> None:
+    """Build a lab, draw it, and write a configuration file for its gateway.
+
+    With EXAMPLE, a configuration file or the name of one in examples/, the lab is one that fits it: the file is
+    applied, and a server runs at every node.
+    """
+    if file is not None:
+        if nodes is not None:
+            raise click.UsageError("--nodes goes without EXAMPLE, whose file says which nodes there are")
+        _up_with(file, name, nats, devices)
+        return
+    built = build.Lab.up(
+        Topology(name, nodes=3 if nodes is None else nodes, nats=nats, devices_per_nat=devices)
+    )
+    written = state.example_file(name)
+    written.write_text(example(built.topology))
     own = "" if name == _DEFAULT else f" --name {name}"
     sender = "dev1" if nats else "client"
-    click.echo(f"Lab {name} is up.\n\n{picture(built.topology)}\n\nTry:")
+    _tell(
+        built.topology,
+        (
+            f"exec{own} gw -- pointsman apply {written}",
+            f"exec{own} gw -- pointsman explain {written} --from {_DEVICE} --to {VIP[4]}:5684 --cid 010203040506",
+            f"exec{own} {sender} -- ping -c1 {VIP[6]}",
+        ),
+    )
+
+
+def _up_with(file: str, name: str, nats: int, devices: int) -> None:
+    path = stage.find_file(file)
+    built, loaded = stage.raise_curtain(path, name, nats=nats, devices=devices)
+    own = "" if name == _DEFAULT else f" --name {name}"
+    sender = "dev1" if built.topology.nats else "client"
+    gateway = loaded.gateway
+    runs = ["at every node"] if gateway.services else []
+    runs += ["on gw itself"] if gateway.guards or gateway.multihomes else []
+    servers = f", and a server runs {' and '.join(runs)}" if runs else ""
+    click.echo(f"{short(path)} is applied on gw{servers}.\n")
+    lines = [f"exec{own} {machine} -- {line}" for machine, line in tries(gateway, built.topology, sender)]
+    vips = [str(each.endpoint.address) for service in gateway.services for each in service.listeners]
+    _tell(built.topology, lines, vips)
+
+
+def _tell(topology: Topology, lines: Sequence[str], vips: Sequence[str] | None = None) -> None:
+    """Draw the lab and say what to try in it."""
+    name = topology.name
+    own = "" if name == _DEFAULT else f" --name {name}"
+    click.echo(f"Lab {name} is up.\n\n{picture(topology, vips)}\n\nTry:")
     for line in (
-        f"exec{own} gw -- pointsman apply {file}",
-        f"exec{own} gw -- pointsman explain {file} --from {_DEVICE} --to {VIP[4]}:5684 --cid 010203040506",
-        f"exec{own} {sender} -- ping -c1 {VIP[6]}",
+        *lines,
         f"exec{own} gw -- pointsman status",
         "status",
         "down" if name == _DEFAULT else f"down {name}",

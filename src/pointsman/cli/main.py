@@ -4,35 +4,47 @@ from __future__ import annotations
 
 import gc
 import sys
+from importlib import import_module
 
 import click
 
 from pointsman import __version__
-from pointsman.cli.apply import apply
-from pointsman.cli.check import check
-from pointsman.cli.down import down
-from pointsman.cli.explain import explain
-from pointsman.cli.lab import lab
-from pointsman.cli.node import node
-from pointsman.cli.plan import plan
-from pointsman.cli.schema import schema
-from pointsman.cli.status import status
-from pointsman.config import ConfigError
+from pointsman.config.errors import ConfigError
 from pointsman.kernel.errors import KernelError
 from pointsman.lab.errors import LabError
 
 BAD_INPUT = 2
 FAILED = 1
+PLACES = {
+    **{
+        name: name
+        for name in ("apply", "check", "completion", "counters", "down", "events", "explain", "flows", "lab")
+    },
+    **{name: name for name in ("node", "plan", "probe", "schema", "serve", "service", "status", "top")},
+    **dict.fromkeys(("confirm", "history", "reload", "restore"), "kept"),
+    "node-setup": "node_setup",
+}
+"""The module of each verb."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Verbs(click.Group):
+    """Imports a verb when it is asked for: all of them together take most of a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return sorted(PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in PLACES:
+            return None
+        module = import_module(f"pointsman.cli.{PLACES[cmd_name]}")
+        found = getattr(module, cmd_name.replace("-", "_"))
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pointsman")
 def cli() -> None:
     """Balance DTLS sessions by their connection IDs, in the kernel."""
-
-
-for command in (apply, check, down, explain, lab, node, plan, schema, status):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -52,7 +64,10 @@ def main() -> None:
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(BAD_INPUT)
-    except (KernelError, LabError) as refusal:
+    except KernelError as refusal:
+        click.echo(f"pointsman: {refusal}", err=True)
+        sys.exit(BAD_INPUT if refusal.is_mistake else FAILED)
+    except LabError as refusal:
         click.echo(f"pointsman: {refusal}", err=True)
         sys.exit(FAILED)
     except BrokenPipeError:

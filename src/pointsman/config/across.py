@@ -9,12 +9,13 @@ from pointsman.config.lines import Path
 from pointsman.config.placed import PlacedListener, PlacedNode, PlacedService
 from pointsman.config.report import Report
 from pointsman.config.wording import quoted
-from pointsman.model import Address
+from pointsman.model import Address, Protocol
 
 # The data plane tells nodes apart by 16 bits.
 MOST_NODES = 65535
 
-Key = tuple[Address, int]
+Key = tuple[Address, int, bool]
+"""Address, port, and whether it is TCP's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ def _listeners_once(services: Sequence[PlacedService], report: Report) -> set[Pa
     for service in services:
         for one in service.listeners:
             endpoint = one.listener.endpoint
-            other, listener = first.setdefault((endpoint.address, endpoint.port), (service, one))
+            other, listener = first.setdefault(
+                (endpoint.address, endpoint.port, _is_tcp(service)), (service, one)
+            )
             if listener is not one:
                 twice.add(one.path)
                 whose = "this service" if other is service else f"service {other.service.name}"
@@ -127,6 +130,8 @@ def _replies(services: Sequence[PlacedService], twice: set[Path], report: Report
 
 def _ways(services: Sequence[PlacedService], twice: set[Path]) -> Iterator[tuple[Key, _Way]]:
     for service in services:
+        if service.service.forward.answers_pass_by:
+            continue
         for listener in service.listeners:
             if listener.path in twice:
                 continue
@@ -136,7 +141,11 @@ def _ways(services: Sequence[PlacedService], twice: set[Path]) -> Iterator[tuple
                     if own.family is family:
                         endpoint = node.node.endpoint(listener.listener)
                         port = endpoint.port if endpoint else 0
-                        yield (own.address, port), _Way(service, listener, node, path)
+                        yield (own.address, port, _is_tcp(service)), _Way(service, listener, node, path)
+
+
+def _is_tcp(placed: PlacedService) -> bool:
+    return placed.service.protocol is Protocol.TCP
 
 
 def _shared(key: Key, other: _Way, way: _Way, report: Report) -> None:
@@ -170,5 +179,5 @@ def _ambiguous(ways: list[tuple[_Way, _Way]], report: Report) -> None:
 
 
 def _endpoint(key: Key) -> str:
-    address, port = key
+    address, port, _ = key
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

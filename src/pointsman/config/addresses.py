@@ -25,6 +25,23 @@ class AddressError(ValueError):
         self.allowed = allowed
 
 
+MOST_PORTS = 1000
+"""Ports of a range: each is a listener of its own to the data planes."""
+
+
+def listener_range(text: str) -> tuple[Endpoint, int]:
+    """Read ``192.0.2.10:8000-8009`` as its first endpoint and the number of ports; raises AddressError."""
+    match = re.fullmatch(r"(.*:[0-9]{1,5})-([0-9]{1,5})", text, re.DOTALL)
+    if not match:
+        return listener_endpoint(text), 1
+    first, last = listener_endpoint(match[1]), int(match[2])
+    if not first.port < last <= 65535:
+        raise AddressError(f"{quoted(text)} has a range of ports that is none", "1..65535, the lower first")
+    if last - first.port >= MOST_PORTS:
+        raise AddressError(f"{quoted(text)} has {last - first.port + 1} ports", f"at most {MOST_PORTS}")
+    return first, last - first.port + 1
+
+
 def listener_endpoint(text: str) -> Endpoint:
     """Read ``192.0.2.10:5684`` or ``[2001:db8::10]:5684``; raises AddressError."""
     address, port = _split(text, LISTENER_FORMS)
@@ -34,12 +51,20 @@ def listener_endpoint(text: str) -> Endpoint:
     return Endpoint(address, port)
 
 
+def own_endpoint(text: str) -> Endpoint:
+    """Read where a socket of this machine is to listen: loopback and the unspecified address as well."""
+    address, port = _split(text, LISTENER_FORMS, anywhere=True)
+    if port is None:
+        raise AddressError(f"{quoted(text)} has no port", LISTENER_FORMS)
+    return Endpoint(address, port)
+
+
 def node_address(text: str) -> NodeAddress:
     """Read an address with or without a port; raises AddressError."""
     return NodeAddress(*_split(text, NODE_FORMS))
 
 
-def _split(text: str, forms: str) -> tuple[Address, int | None]:
+def _split(text: str, forms: str, *, anywhere: bool = False) -> tuple[Address, int | None]:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
@@ -50,7 +75,7 @@ def _split(text: str, forms: str) -> tuple[Address, int | None]:
     address = _address(host, text, forms)
     if bracketed and address.version == 4:
         raise AddressError(f"{quoted(text)} has an IPv4 address in brackets", forms)
-    if defect := _defect(address):
+    if not anywhere and (defect := _defect(address)):
         raise AddressError(f"{quoted(text)} is {defect}", "a unicast address of one machine")
     return address, None if port is None else _port(port, text)
 

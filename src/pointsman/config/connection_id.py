@@ -25,7 +25,9 @@ def connection_id_range(path: Path, table: ServiceTable, report: Report) -> Conn
                 report.error((*path, key), f"{key} without connection_id", f"leave it out, {way_out}")
         return None
     if not dtls:
-        report.error(where, "connection_id on a udp service", 'leave it out, or use protocol = "dtls"')
+        report.error(
+            where, f"connection_id on a {table.protocol} service", 'leave it out, or use protocol = "dtls"'
+        )
         report.break_(where)
     end = cid.offset + cid.bits
     size = f"offset {cid.offset} and bits {cid.bits}"

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetJsonSchemaHandler
 from pydantic import model_validator as validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from pointsman.config.api_tables import ApiTable
+from pointsman.config.check_tables import CheckTable
+from pointsman.config.filter_tables import FilterTable, GuardTable
+from pointsman.config.forwarding_tables import ForwardingTable
+from pointsman.config.multihome_tables import MultihomeTable
 from pointsman.config.values import (
     CALIFORNIUM,
     INTERFACE,
@@ -19,17 +24,16 @@ from pointsman.config.values import (
     NAME,
     SEED_FORMS,
     SERVICE_NAME,
+    Addresses,
     Allowed,
     Duration,
+    DurationOrNone,
     NodeAddresses,
     Policy,
     Port,
     Seed,
+    table,
 )
-
-
-def table(title: str) -> ConfigDict:
-    return ConfigDict(extra="forbid", strict=True, frozen=True, title=title)
 
 
 class ConnectionIdTable(BaseModel):
@@ -73,6 +77,39 @@ class ConnectionIdTable(BaseModel):
         return {"anyOf": [{"enum": ["californium"], "type": "string"}, handler(core)]}
 
 
+class AffinityTable(BaseModel):
+    """Keeps new flows of one client network on one node; "client-address" stands for the defaults."""
+
+    model_config = table("Affinity")
+
+    ip4: Annotated[
+        int, Field(description="Bits of an IPv4 client's address that count.", ge=8, le=32), Allowed("8..32")
+    ] = 32
+    ip6: Annotated[
+        int,
+        Field(description="Bits of an IPv6 client's address that count.", ge=16, le=128),
+        Allowed("16..128"),
+    ] = 64
+    timeout: Annotated[
+        Duration,
+        Field(
+            description="How long it is kept after the network's last packet.",
+            json_schema_extra={"default": "10m"},
+        ),
+    ] = 600
+
+    @validator(mode="before")
+    @classmethod
+    def _by_client(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "client-address":
+            raise PydanticCustomError("unknown_scheme", "is unknown")
+        return {} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": ["client-address"], "type": "string"}, handler(core)]}
+
+
 class ListenerTable(BaseModel):
     """An address and port that clients send to (VIP); a string is an address alone."""
 
@@ -81,7 +118,7 @@ class ListenerTable(BaseModel):
     address: Annotated[
         str,
         Field(
-            description="Address and port: 192.0.2.10:5684 or [2001:db8::10]:5684.",
+            description="Address and port: 192.0.2.10:5684, [2001:db8::10]:5684; udp and tcp: 192.0.2.10:8000-8009.",
             examples=["192.0.2.10:5684", "[2001:db8::10]:5684"],
         ),
         Allowed('an address with its port: "192.0.2.10:5684", "[2001:db8::10]:5684"'),
@@ -144,6 +181,9 @@ class NodeTable(BaseModel):
         Field(description="The node's share of new flows; 0 takes none.", ge=0, le=100),
         Allowed("0..100"),
     ] = 1
+    backup: Annotated[
+        bool, Field(description="Takes new flows only where no other node does."), Allowed("true or false")
+    ] = False
 
 
 class ServiceTable(BaseModel):
@@ -159,7 +199,8 @@ class ServiceTable(BaseModel):
         Allowed("1..31 lower-case letters, digits or hyphens, the first a letter"),
     ]
     protocol: Annotated[
-        Literal["dtls", "udp"], Field(description="dtls: by connection ID and handshake; udp: by flow.")
+        Literal["dtls", "udp", "tcp"],
+        Field(description="dtls: by connection ID and handshake; udp, tcp: by flow."),
     ]
     listen: Annotated[
         list[ListenerTable],
@@ -172,12 +213,50 @@ class ServiceTable(BaseModel):
         Allowed("[[service.node]] in double brackets, one for each server"),
     ]
     forward: Annotated[
-        Literal["nat"],
-        Field(description="nat: the destination is rewritten, and replies come back through the gateway."),
+        Literal["nat", "full-nat", "dsr", "tunnel"],
+        Field(
+            description="nat: the destination is rewritten, and replies come back through the gateway; full-nat: the "
+            "source too; dsr, tunnel: nodes answer by themselves."
+        ),
     ] = "nat"
-    scheduler: Annotated[Literal["maglev"], Field(description="How the node of a new flow is chosen.")] = (
-        "maglev"
-    )
+    source: Annotated[
+        Addresses,
+        Field(description="full-nat, tunnel: the gateway's addresses that packets to nodes come from."),
+        Allowed('an address of the gateway, or an array of them: ["10.0.0.1", "fd00::1"]'),
+    ] = []
+    source_ports: Annotated[
+        str,
+        Field(description="full-nat: the ports of these addresses that are the gateway's to hand out."),
+        Allowed('a range of ports, which no socket of the gateway uses: "1024-65535"'),
+    ] = "1024-65535"
+    encapsulation: Annotated[
+        Literal["ipip", "gue"],
+        Field(description="tunnel: IPIP and IP6IP6, or GUE over UDP."),
+    ] = "ipip"
+    gue_port: Annotated[Port, Field(description="tunnel: the nodes' UDP port for GUE.")] = 6080
+    mss_clamp: Annotated[
+        bool,
+        Field(description="tunnel: clients are told of the TCP segment size that fits."),
+        Allowed("true or false"),
+    ] = False
+    scheduler: Annotated[
+        Literal["maglev", "random", "round-robin", "least-connections"],
+        Field(description="How the node of a new flow is chosen."),
+    ] = "maglev"
+    affinity: Annotated[
+        AffinityTable | None,
+        Field(description="Keeps new flows of a client's network on one node (udp, tcp)."),
+        Allowed('"client-address" or { ip4 = 32, ip6 = 64, timeout = "10m" }'),
+    ] = None
+    linger: Annotated[
+        DurationOrNone,
+        Field(description="How long flows of a removed node are still followed (udp, tcp); 0 closes them."),
+    ] = 0
+    filter: Annotated[
+        FilterTable | None,
+        Field(description="What is dropped before anything else is done with it (dtls)."),
+        Allowed("[service.filter], below its [[service]]"),
+    ] = None
     connection_id: Annotated[
         ConnectionIdTable | None,
         Field(
@@ -215,10 +294,41 @@ class ServiceTable(BaseModel):
         Allowed("a prime, 251..1000003, at least 100 for each node"),
     ] = None
     flow_table_size: Annotated[
-        int,
-        Field(description="How many flows each listener remembers.", ge=1, le=1 << 24),
+        int | None,
+        Field(
+            description="How many flows each listener remembers; without it 65536 (nftables), or all that fit the "
+            "gateway's flow_memory (xdp).",
+            ge=1,
+            le=1 << 24,
+        ),
         Allowed("1..16777216"),
-    ] = 65536
+    ] = None
+    slow_start: Annotated[
+        DurationOrNone,
+        Field(description="How long the share of a node grows that comes back; 0: it has all of it at once."),
+    ] = 0
+    all_down: Annotated[
+        Literal["drop", "keep"],
+        Field(
+            description="When checks find every node down: drop, or keep those up that were last found up."
+        ),
+    ] = "drop"
+    check: Annotated[
+        list[CheckTable],
+        Field(description="How it is found out whether nodes work."),
+        Allowed('[[service.check]] in double brackets, with type = "tcp"'),
+    ] = []
+    require: Annotated[
+        Literal["all", "any"],
+        Field(description="Whether a node must pass all of the checks, or any of them."),
+    ] = "all"
+    passive: Annotated[
+        Literal["show", "count", "off"],
+        Field(
+            description="A node that is sent much and answers nothing: show that, count it as a failing check, or do "
+            "not look."
+        ),
+    ] = "show"
 
 
 class GatewayTable(BaseModel):
@@ -232,9 +342,25 @@ class GatewayTable(BaseModel):
         Allowed("1..63 letters, digits, dots, underscores or hyphens, the first a letter or digit"),
     ]
     dataplane: Annotated[
-        Literal["auto", "nftables"],
+        Literal["auto", "nftables", "xdp"],
         Field(description="What carries the packets; auto takes the best that is there."),
     ] = "auto"
+    interfaces: Annotated[
+        list[Annotated[str, Field(pattern=INTERFACE)]],
+        Field(
+            description="The interfaces of clients and nodes (xdp); without it, as listeners and routes say."
+        ),
+        Allowed('an array of interface names: interfaces = ["wan0", "lan0"]'),
+    ] = []
+    flow_memory: Annotated[
+        int,
+        Field(
+            description="How many flows the listeners share that have no flow_table_size (xdp).",
+            ge=8,
+            le=1 << 26,
+        ),
+        Allowed("8..67108864"),
+    ] = 1_000_000
     hash_seed: Annotated[
         Seed | None,
         Allowed(SEED_FORMS),
@@ -254,6 +380,26 @@ class Document(BaseModel):
     ]
     service: Annotated[
         list[ServiceTable],
-        Field(description="The services.", json_schema_extra={"minItems": 1}),
+        Field(description="The services."),
         Allowed("[[service]] in double brackets, one for each service"),
-    ]
+    ] = []
+    guard: Annotated[
+        list[GuardTable],
+        Field(description="Filters before servers on this machine itself."),
+        Allowed("[[guard]] in double brackets, one for each guard"),
+    ] = []
+    forwarding: Annotated[
+        ForwardingTable | None,
+        Field(description="What the gateway forwards beside the services' packets."),
+        Allowed('[forwarding] in single brackets, with policy = "drop"'),
+    ] = None
+    multihome: Annotated[
+        list[MultihomeTable],
+        Field(description="UDP servers here that answer by the uplink they were asked at."),
+        Allowed("[[multihome]] in double brackets, one for each server"),
+    ] = []
+    api: Annotated[
+        ApiTable | None,
+        Field(description="Where a running daemon is asked, and by whom."),
+        Allowed('[api] in single brackets, with listen = "127.0.0.1:9443"'),
+    ] = None

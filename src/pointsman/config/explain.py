@@ -9,7 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from pointsman.config.api_tables import ApiTable
+from pointsman.config.check_tables import CheckTable
 from pointsman.config.document import (
+    AffinityTable,
     ConnectionIdTable,
     Document,
     GatewayTable,
@@ -17,7 +20,10 @@ from pointsman.config.document import (
     NodeTable,
     ServiceTable,
 )
+from pointsman.config.filter_tables import BudgetsTable, CidBudgetsTable, FilterTable, GuardTable
+from pointsman.config.forwarding_tables import AllowTable, ForwardingTable
 from pointsman.config.lines import Path
+from pointsman.config.multihome_tables import MultihomeTable, UplinkTable
 from pointsman.config.report import Report
 from pointsman.config.values import Allowed
 from pointsman.config.wording import key, kind, one_of, shown
@@ -31,18 +37,35 @@ _TABLES: dict[Keys, type[BaseModel]] = {
     ("service", "connection_id"): ConnectionIdTable,
     ("service", "listen"): ListenerTable,
     ("service", "node"): NodeTable,
+    ("service", "affinity"): AffinityTable,
+    ("service", "check"): CheckTable,
+    ("service", "filter"): FilterTable,
+    ("service", "filter", "hello"): BudgetsTable,
+    ("service", "filter", "cid"): CidBudgetsTable,
+    ("guard",): GuardTable,
+    ("guard", "filter"): FilterTable,
+    ("guard", "filter", "hello"): BudgetsTable,
+    ("guard", "filter", "cid"): CidBudgetsTable,
+    ("forwarding",): ForwardingTable,
+    ("forwarding", "allow"): AllowTable,
+    ("multihome",): MultihomeTable,
+    ("multihome", "uplink"): UplinkTable,
+    ("api",): ApiTable,
 }
 _HEADERS: dict[Keys, str] = {
     (): "the file's top level",
     ("gateway",): "[gateway]",
     ("service",): "[[service]]",
     ("service", "node"): "[[service.node]]",
-}
-_NOT_YET = {
-    "dataplane": {"xdp"},
-    "protocol": {"tcp"},
-    "forward": {"full-nat", "dsr", "tunnel"},
-    "scheduler": {"random", "round-robin", "least-connections"},
+    ("service", "filter"): "[service.filter]",
+    ("service", "check"): "[[service.check]]",
+    ("guard",): "[[guard]]",
+    ("guard", "filter"): "[guard.filter]",
+    ("forwarding",): "[forwarding]",
+    ("forwarding", "allow"): "[[forwarding.allow]]",
+    ("multihome",): "[[multihome]]",
+    ("multihome", "uplink"): "[[multihome.uplink]]",
+    ("api",): "[api]",
 }
 # What operators of other balancers write, by table.
 _OTHER_WORDS: dict[Keys, dict[str, str]] = {
@@ -65,11 +88,30 @@ _STAND_INS: dict[Keys, Any] = {
     ("service", "node"): [],
     ("service", "node", "name"): "x",
     ("service", "node", "address"): [],
+    ("service", "check", "type"): "tcp",
+    ("guard",): [],
+    ("guard", "name"): "x",
+    ("guard", "interface"): [],
+    ("guard", "ports"): [],
+    ("guard", "filter"): {},
+    ("forwarding",): {"policy": "drop"},
+    ("forwarding", "policy"): "drop",
+    ("multihome",): [],
+    ("multihome", "name"): "x",
+    ("multihome", "mode"): "address",
+    ("multihome", "ports"): [],
+    ("multihome", "uplink"): [],
+    ("multihome", "uplink", "interface"): "x",
 }
 _ELEMENT_STAND_INS: dict[Keys, Any] = {
     ("service",): {"name": "x", "protocol": "dtls", "listen": [], "node": []},
     ("service", "listen"): "192.0.2.1:1",
     ("service", "node"): {"name": "x", "address": []},
+    ("service", "check"): {"type": "tcp"},
+    ("guard",): {"name": "x", "interface": [], "ports": [], "filter": {}},
+    ("forwarding", "allow"): {},
+    ("multihome",): {"name": "x", "mode": "address", "ports": [], "uplink": []},
+    ("multihome", "uplink"): {"interface": "x"},
 }
 _ABSENT = object()
 
@@ -100,9 +142,9 @@ def missing_table(keys: Keys) -> tuple[str, str]:
 
 def _unknown(path: Path, raw: dict[str, Any], report: Report) -> None:
     table, name = _keys(path[:-1]), str(path[-1])
-    known = list(_TABLES[table].model_fields)
+    known = list(_fields(table))
     like = name[:64].lower().replace("-", "_")
-    homes = [home for keys, home in _HEADERS.items() if like in _TABLES[keys].model_fields]
+    homes = [home for keys, home in _HEADERS.items() if like in _fields(keys)]
     nearest = like if like in known else _OTHER_WORDS.get(table, {}).get(like)
     if not (nearest or homes):
         nearest = next(iter(get_close_matches(like, known, n=1)), None)
@@ -134,8 +176,7 @@ def _wrong(path: Path, error_type: str, msg: str, raw: dict[str, Any], report: R
     if error_type == "missing":
         what = f"no {_HEADERS[keys]}" if keys in _HEADERS else f"{name} is missing"
     elif error_type == "literal_error" and isinstance(value, str):
-        later = value in _NOT_YET.get(name, ())
-        what = f"{subject} is {'not available in this version' if later else 'unknown'}"
+        what = f"{subject} is unknown"
     elif error_type in ("greater_than_equal", "less_than_equal"):
         what = f"{subject} is out of range"
     elif error_type == "string_pattern_mismatch":
@@ -178,6 +219,8 @@ def _put(raw: dict[str, Any], path: Path, value: object) -> None:
 
 def _at(raw: Any, path: Path) -> Any:
     for part in path:
+        if isinstance(raw, str) and isinstance(part, int):
+            return raw  # alone where an array may stand
         try:
             raw = raw[part]
         except (KeyError, IndexError, TypeError):
@@ -190,7 +233,12 @@ def _keys(path: Path) -> Keys:
 
 
 def _field(keys: Keys) -> FieldInfo:
-    return _TABLES[keys[:-1]].model_fields[keys[-1]]
+    return _fields(keys[:-1])[keys[-1]]
+
+
+def _fields(table: Keys) -> dict[str, FieldInfo]:
+    """By the names that the file has them by: some are words of Python's."""
+    return {field.alias or name: field for name, field in _TABLES[table].model_fields.items()}
 
 
 def _allowed(field: FieldInfo) -> str:

@@ -44,13 +44,28 @@ class Report:
 
     def where(self, path: Path) -> str:
         """The table that a path belongs to: services and nodes by name, or by number if that is none."""
-        if path[:1] == ("gateway",) and len(path) > 1:
-            return "gateway"
+        if path[:1] in (("gateway",), ("api",)) and len(path) > 1:
+            return str(path[0])
+        if path[:1] == ("guard",) and len(path) > 1:
+            return f"guard {self._name(path[:2])}"
+        if path[:1] == ("forwarding",) and len(path) > 1:
+            return "forwarding" + (
+                f", allow #{path[2] + 1}" if len(path) > 2 and isinstance(path[2], int) else ""
+            )
+        if path[:1] == ("multihome",) and len(path) > 1:
+            uplink = (
+                f", uplink #{path[3] + 1}"
+                if len(path) > 3 and isinstance(path[3], int) and path[2] == "uplink"
+                else ""
+            )
+            return f"multihome {self._name(path[:2])}{uplink}"
         if path[:1] != ("service",) or len(path) < 2:
             return ""
         service = f"service {self._name(path[:2])}"
         if path[2:3] == ("node",) and len(path) > 3:
             return f"{service}, node {self._name(path[:4])}"
+        if path[2:3] == ("check",) and len(path) > 3 and isinstance(path[3], int):
+            return f"{service}, check #{path[3] + 1}"
         return service
 
     def _name(self, path: Path) -> str:
@@ -59,13 +74,14 @@ class Report:
 
 
 def _names(raw: dict[str, Any]) -> dict[Path, str]:
-    """The names of services and nodes, of whatever they are in a document that may be wrong in any way."""
+    """The names of services, nodes and so on, of whatever they are in a document that may be wrong in any way."""
     names: dict[Path, str] = {}
-    for service_path, service in _tables(("service",), raw):
-        for node_path, node in [(service_path, service), *_tables((*service_path, "node"), service)]:
-            name = node.get("name")
-            if isinstance(name, str) and _NAME.fullmatch(name):
-                names[node_path] = name
+    for kind in ("service", "guard", "multihome"):
+        for table_path, table in _tables((kind,), raw):
+            for path, named in [(table_path, table), *_tables((*table_path, "node"), table)]:
+                name = named.get("name")
+                if isinstance(name, str) and _NAME.fullmatch(name):
+                    names[path] = name
     return names
 
 

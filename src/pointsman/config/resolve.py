@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from pointsman.config.across import check_across
-from pointsman.config.addresses import AddressError, listener_endpoint, node_address
+from pointsman.config.addresses import AddressError, listener_range, node_address
+from pointsman.config.api import api
+from pointsman.config.checks import checks_of
+from pointsman.config.combinations import check_combinations
 from pointsman.config.connection_id import check_ids, connection_id_range
 from pointsman.config.document import Document, ListenerTable, NodeTable, ServiceTable
 from pointsman.config.explain import missing_table
+from pointsman.config.filters import check_guards, filter_of, guards
+from pointsman.config.forwarding import forwarding
 from pointsman.config.lines import Path
+from pointsman.config.multihome import multihomes
 from pointsman.config.placed import PlacedListener, PlacedNode, PlacedService
 from pointsman.config.primes import is_prime, nearest_prime
 from pointsman.config.report import Report
+from pointsman.config.sources import affinity_of, check_sources, sources_of, tunnel_of
 from pointsman.config.wording import quoted, shown
 from pointsman.model import (
+    AllDown,
     CidPolicy,
     DataPlaneChoice,
+    Endpoint,
     Family,
     Forward,
     Gateway,
     Listener,
     Node,
     NodeAddress,
+    Passive,
     Protocol,
+    Require,
     Scheduler,
     Service,
 )
+from pointsman.model.abilities import NFTABLES, PLANES, XDP, lacks
 
 SMALLEST_TABLE = 251
 LARGEST_TABLE = 1_000_003
@@ -36,17 +48,63 @@ ENTRIES_PER_NODE = 100
 
 def resolve(document: Document, report: Report) -> Gateway:
     """Build the gateway; what it cannot be is in the report, and then the gateway is of no use."""
-    if not document.service and not report.broken(("service",)):
+    named = document.service or document.guard or document.forwarding or document.multihome
+    if not named and not any(
+        report.broken((key,)) for key in ("service", "guard", "forwarding", "multihome")
+    ):
         report.error((), *missing_table(("service",)))
     placed = [_service(("service", index), table, report) for index, table in enumerate(document.service)]
     _once(((one.path, one.service.name) for one in placed), "the service", report)
     check_across(placed, report)
-    return Gateway(
+    check_sources(placed, report)
+    found_guards = guards(document, report)
+    check_guards(found_guards, document, placed, report)
+    _once(((("guard", index), table.name) for index, table in enumerate(document.guard)), "the guard", report)
+    found_multihomes = multihomes(document, report)
+    _once(
+        ((("multihome", index), table.name) for index, table in enumerate(document.multihome)),
+        "the server",
+        report,
+    )
+    gateway = Gateway(
         name=document.gateway.name,
         services=tuple(one.service for one in placed),
         hash_seed=_hash_seed(document, report),
         dataplane=DataPlaneChoice(document.gateway.dataplane),
+        interfaces=tuple(document.gateway.interfaces),
+        flow_memory=document.gateway.flow_memory,
+        guards=found_guards,
+        forwarding=forwarding(document, report),
+        multihomes=found_multihomes,
+        api=api(document, report),
     )
+    _carried(gateway, report)
+    return gateway
+
+
+def _carried(gateway: Gateway, report: Report) -> None:
+    """Report what the chosen data plane does not carry, or none does."""
+    asked = gateway.dataplane
+    planes = PLANES if asked is DataPlaneChoice.AUTO else (asked,)
+    found = {plane: list(lacks(gateway, plane)) for plane in PLANES}
+    for lack in found[planes[0]]:
+        where: Path = ("service", lack.index, *lack.key.split("."))
+        carriers = [plane for plane in PLANES if lack not in found[plane]]
+        if report.broken(where) or any(plane in carriers for plane in planes):
+            continue
+        if carriers:
+            way_out = f'dataplane = "{carriers[0]}" or "auto"'
+            report.error(where, f'{lack.what} is not carried by dataplane "{asked}" in this version', way_out)
+        else:
+            report.error(where, f"{lack.what} is not available in this version", "leave it out")
+    if asked is DataPlaneChoice.AUTO and all(found.values()) and not report.problems:
+        first, second = (found[plane][0] for plane in PLANES)
+        where = ("service", first.index, *first.key.split("."))
+        report.error(
+            where,
+            f"{first} ({first.what} takes {XDP}), and {second}, which takes {NFTABLES}",
+            "two gateways, one for each data plane",
+        )
 
 
 def derived_seed(name: str) -> int:
@@ -80,6 +138,7 @@ def _service(path: Path, table: ServiceTable, report: Report) -> PlacedService:
     check_ids(path, table, nodes, report)
     _nodes(path, table, nodes, report)
     _families(listeners, nodes, report)
+    _ports_of_ranges(listeners, nodes, report)
     service = Service(
         name=table.name,
         protocol=Protocol(table.protocol),
@@ -94,7 +153,18 @@ def _service(path: Path, table: ServiceTable, report: Report) -> PlacedService:
         flow_timeout=table.flow_timeout,
         maglev_table_size=table.maglev_table_size,
         flow_table_size=table.flow_table_size,
+        affinity=affinity_of(table),
+        linger=table.linger,
+        sources=sources_of(path, table, listeners, report),
+        tunnel=tunnel_of(table),
+        filter=filter_of((*path, "filter"), table.filter, report),
+        slow_start=table.slow_start,
+        all_down=AllDown(table.all_down),
+        checks=checks_of(path, table, listeners, report),
+        require=Require(table.require),
+        passive=Passive(table.passive),
     )
+    check_combinations(path, table, report)
     return PlacedService(path, service, listeners, nodes)
 
 
@@ -104,9 +174,7 @@ def _listeners(path: Path, table: ServiceTable, report: Report) -> tuple[PlacedL
         where = (*path, "listen", index)
         if report.broken(where):
             continue
-        listener = _listener(where, one, report)
-        if listener:
-            placed.append(PlacedListener(where, listener))
+        placed += [PlacedListener(where, listener) for listener in _listener(where, one, table, report)]
     if not table.listen and not report.broken((*path, "listen")):
         report.error(
             (*path, "listen"), "listen is empty", "an address with its port for each family that is served"
@@ -114,14 +182,30 @@ def _listeners(path: Path, table: ServiceTable, report: Report) -> tuple[PlacedL
     return tuple(placed)
 
 
-def _listener(path: Path, table: ListenerTable, report: Report) -> Listener | None:
+def _listener(path: Path, table: ListenerTable, service: ServiceTable, report: Report) -> Iterator[Listener]:
+    """The listener, or those of a range of ports, one for each."""
     if table.interface in (".", ".."):  # which the pattern lets pass, and the kernel does not
         report.error((*path, "interface"), f"interface {quoted(table.interface)} is no interface name")
+    where = (*path, "address")
     try:
-        return Listener(listener_endpoint(table.address), table.interface, table.node_port)
+        first, count = listener_range(table.address)
     except AddressError as error:
-        report.error((*path, "address"), f"listen {error.what}", error.allowed)
-        return None
+        report.error(where, f"listen {error.what}", error.allowed)
+        return
+    if count > 1 and service.protocol == "dtls":
+        report.error(where, "a range of ports on a dtls service", 'one port, or protocol = "udp"')
+        return
+    if table.node_port is not None and table.node_port + count - 1 > 65535:
+        report.error(
+            (*path, "node_port"),
+            f"node_port {table.node_port} has no {count} ports behind it",
+            f"at most {65536 - count}",
+        )
+        return
+    for offset in range(count):
+        endpoint = Endpoint(first.address, first.port + offset)
+        node_port = None if table.node_port is None else table.node_port + offset
+        yield Listener(endpoint, table.interface, node_port, offset)
 
 
 def _node(path: Path, table: NodeTable, report: Report) -> PlacedNode:
@@ -146,14 +230,18 @@ def _node(path: Path, table: NodeTable, report: Report) -> PlacedNode:
         report.error(where, "address is empty", "one address of each family that the service listens on")
         report.break_(where)
     addresses = tuple(own for own, _ in found.values())
-    node = Node(name=table.name, addresses=addresses, id=table.id, weight=table.weight)
+    node = Node(name=table.name, addresses=addresses, id=table.id, weight=table.weight, backup=table.backup)
     return PlacedNode(path, node, tuple(own_path for _, own_path in found.values()))
 
 
 def _timeouts(path: Path, table: ServiceTable, report: Report) -> None:
     where = (*path, "handshake_timeout")
-    if "handshake_timeout" in table.model_fields_set and table.protocol == "udp":
-        report.error(where, "handshake_timeout on a udp service", "leave it out; flow_timeout is for udp")
+    if "handshake_timeout" in table.model_fields_set and table.protocol != "dtls":
+        report.error(
+            where,
+            f"handshake_timeout on a {table.protocol} service",
+            f"leave it out; flow_timeout is for {table.protocol}",
+        )
 
 
 def _maglev(path: Path, table: ServiceTable, report: Report) -> None:
@@ -187,6 +275,9 @@ def _nodes(path: Path, table: ServiceTable, nodes: tuple[PlacedNode, ...], repor
     if len(idle) == len(table.node):
         report.error(path, "weight is 0 on every node", "at least one node of weight 1..100")
         return
+    if all(one.node.backup for one in nodes if one.node.weight):
+        report.error(path, "every node is a backup", "at least one node without backup = true")
+        return
     for one in idle:
         report.warn((*one.path, "weight"), "weight 0 takes no new flow", "1..100 for one that does")
     if len(table.node) == 1:
@@ -204,6 +295,21 @@ def _families(listeners: tuple[PlacedListener, ...], nodes: tuple[PlacedNode, ..
                     where,
                     f"no IPv{family} address for listener {listener.endpoint}",
                     "an address of every family that the service listens on",
+                )
+
+
+def _ports_of_ranges(
+    listeners: tuple[PlacedListener, ...], nodes: tuple[PlacedNode, ...], report: Report
+) -> None:
+    """A node's own port is that of a range's first one: those behind it must be there."""
+    longest = max((one.listener.offset for one in listeners), default=0)
+    for one in nodes:
+        for own, where in zip(one.node.addresses, one.address_paths, strict=True):
+            if own.port is not None and own.port + longest > 65535 and not report.broken(where):
+                report.error(
+                    where,
+                    f"address {own.address} with port {own.port} has no {longest + 1} ports behind it",
+                    f"at most {65535 - longest}",
                 )
 
 

@@ -14,7 +14,9 @@ class _TomlSchema(GenerateJsonSchema):
     """JSON Schema of what a TOML file can say: TOML has no null."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
+        inner = self.generate_inner(schema["schema"])
+        # A reference alone would lose the key's own description.
+        return {"allOf": [inner]} if "$ref" in inner else inner
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         if schema.get("default", ...) is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 SERVICE_NAME = "^[a-z][a-z0-9-]{0,30}$"
@@ -27,6 +27,11 @@ class Allowed:
     """What messages say is allowed for a key."""
 
     text: str
+
+
+def table(title: str) -> ConfigDict:
+    """How every table of the file is read: no unknown keys, no other types than those said."""
+    return ConfigDict(extra="forbid", strict=True, frozen=True, title=title)
 
 
 def _seconds(value: object) -> object:
@@ -51,6 +56,12 @@ def _seed(value: object) -> object:
 
 def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _port_or_range(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise PydanticCustomError("no_port", "is no port")
+    return value
 
 
 Duration = Annotated[
@@ -94,6 +105,47 @@ NodeAddresses = Annotated[
                 {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
             ],
             "examples": ["10.0.0.11", ["10.0.0.11", "fd00::11"], ["10.0.0.11:15684", "[fd00::11]:15684"]],
+        }
+    ),
+]
+DurationOrNone = Annotated[
+    int,
+    Field(ge=0, le=LONGEST_DURATION),
+    BeforeValidator(_seconds),
+    Allowed('"90s", "5m", "2h", "1d" or whole seconds; 0..1d'),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^[0-9]+[smhd]$"},
+                {"type": "integer", "minimum": 0, "maximum": LONGEST_DURATION},
+            ],
+            "examples": [0, "5m"],
+        }
+    ),
+]
+Addresses = Annotated[
+    list[str],
+    BeforeValidator(_several),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Prefixes = list[str]
+Ports = list[
+    Annotated[
+        Any,
+        BeforeValidator(_port_or_range),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]}),
+    ]
+]
+"""Integers and strings; which of them are ports is for ``prefixes.port_range`` to say."""
+Interfaces = Annotated[
+    list[Annotated[str, Field(pattern=INTERFACE)]],
+    BeforeValidator(_several),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": INTERFACE},
+                {"type": "array", "items": {"type": "string", "pattern": INTERFACE}, "minItems": 1},
+            ]
         }
     ),
 ]

@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from pointsman.dataplane.protocol import Count
+from pointsman.dataplane.nftables_direct import direct_counts
+from pointsman.dataplane.nftables_flows import clients, flows
+from pointsman.dataplane.protocol import Clients, Count, FlowCount, merged
+from pointsman.dataplane.stamps import read_stamp
 from pointsman.kernel.nft import Nft, NftError
 from pointsman.model import ConnectionIdRange, Family, Service
 from pointsman.plan.inputs import Capabilities, PlaneInputs
-from pointsman.plan.nftables import TABLE, add_applied, changes, compile_ruleset, scaffold
+from pointsman.plan.nftables import (
+    ALL_TABLES,
+    TABLE,
+    add_applied,
+    changes,
+    compile_ruleset,
+    direct_changes,
+    removal,
+    scaffold,
+    stale_tables,
+    transaction,
+)
 from pointsman.plan.nftables import stamp as stamp_lines
+from pointsman.plan.nftables.compile import translated
+from pointsman.plan.nftables.damage import damage
+from pointsman.plan.nftables.direct import compile_direct
 from pointsman.plan.nftables.expressions import CidBits
-from pointsman.plan.nftables.names import family_name, verdict_set
+from pointsman.plan.nftables.guard import guard_verdict_set
+from pointsman.plan.nftables.names import (
+    UDP,
+    family_name,
+    listener_name,
+    node_verdict_set,
+    transport_of,
+    verdict_set,
+    wire_tag,
+)
 from pointsman.plan.nftables.ruleset import APPLIED, FAMILY, NAME
-from pointsman.plan.verdicts import MEANINGS, Scope, Verdict
+from pointsman.plan.verdicts import GUARDED, MEANINGS, Scope, Verdict
 
 _TPROXY_PROBE = """\
 table inet pointsman-probe {
@@ -37,26 +63,17 @@ class NftablesPlane:
         return Capabilities(defragment_by_tproxy=self._nft.accepts(_TPROXY_PROBE))
 
     def stamp(self) -> str | None:
-        try:
-            found = self._nft.listing(f"list set {TABLE} {APPLIED}")
-        except NftError as problem:
-            if "No such file" in str(problem):
-                return None
-            raise
-        for element in found[0]["set"].get("elem", []):
-            if isinstance(element, dict):
-                comment = element["elem"].get("comment")
-                return str(comment) if comment else None
-        return None
+        return read_stamp(self._nft, TABLE, APPLIED) or None
 
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
-        return changes(None if have is None else compile_ruleset(have), compile_ruleset(want))
+        return transaction(have, want)
 
     def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
         if have is None and not self._table_stands():
             self._build(want, stamp)
         else:
-            self._nft.apply(self.transaction(have, want) + stamp_lines(stamp))
+            stale = stale_tables(want) if have is None else ""
+            self._nft.apply(stale + self.transaction(have, want) + stamp_lines(stamp))
 
     def _table_stands(self) -> bool:
         tables = (entry.get("table", {}) for entry in self._nft.listing("list tables"))
@@ -69,33 +86,70 @@ class NftablesPlane:
         try:
             for piece in pieces:
                 self._nft.apply(piece)
-            self._nft.apply(changes(sets, ruleset) + add_applied() + stamp_lines(stamp))
+            acting = changes(sets, ruleset) + stale_tables(want) + direct_changes(None, want)
+            self._nft.apply(acting + add_applied() + stamp_lines(stamp))
         except NftError:
             self.remove()
             raise
 
     def remove(self) -> None:
-        self._nft.apply(f"add table {TABLE}\ndelete table {TABLE}\n")
+        self._nft.apply("".join(removal(table) for table in ALL_TABLES))
+
+    def damage(self, inputs: PlaneInputs) -> list[str]:
+        rulesets = [compile_ruleset(inputs), *(compile_direct(inputs, family) for family in Family)]
+        found: list[str] = []
+        for ruleset in rulesets:
+            if ruleset is None:
+                continue
+            try:
+                listing = self._nft.text(f"list table {ruleset.table}")
+            except NftError as problem:
+                if "No such file" not in str(problem):
+                    raise
+                found.append(f"table {ruleset.table} is gone")
+            else:
+                found += damage(ruleset, listing)
+        return found
+
+    def flows(self, inputs: PlaneInputs) -> list[FlowCount]:
+        return flows(inputs)
+
+    def clients(self, inputs: PlaneInputs, service: str, node: str) -> Clients:
+        return clients(inputs, service, node)
 
     def counts(self, inputs: PlaneInputs) -> list[Count]:
-        found: list[Count] = []
-        for service in inputs.gateway.services:
+        found = direct_counts(self._elements, inputs)
+        services = translated(inputs.gateway)
+        for service in services:
             for family in Family:
                 if service.connection_id is not None and service.listeners_of(family):
                     found += self._cid_counts(service, service.connection_id, family)
-        families = {listener.family for service in inputs.gateway.services for listener in service.listeners}
-        for family in sorted(families):
-            found += self._endpoint_counts(inputs, family)
-            found += self._listener_counts(inputs, family)
+            if service.filter is not None:
+                found += self._node_budget_counts(service)
+        for guard in inputs.gateway.guards:
+            for verdict in GUARDED:
+                counters = [
+                    counter for _, counter in self._elements("set", guard_verdict_set(guard, verdict))
+                ]
+                found.append(_summed("", guard.name, verdict, counters))
+        wires = {
+            (listener.family, transport_of(service)) for service in services for listener in service.listeners
+        }
+        for family, transport in sorted(wires):
+            found += self._endpoint_counts(inputs, family, transport)
+            found += self._listener_counts(inputs, family, transport)
+        for family in sorted({family for family, _ in wires}):
             hairpins = [counter for _, counter in self._elements("set", f"hairpin{family.value}")]
             found.append(_of_gateway(Verdict.HAIRPIN, hairpins))
-        for verdict in (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED):
+        for verdict in (
+            (Verdict.FLOW_TABLE_FULL, Verdict.ICMP_SUPPRESSED, Verdict.NOT_TRACKED) if wires else ()
+        ):
             found.append(_of_gateway(verdict, [counter for _, counter in self._elements("set", verdict)]))
-        return _merged(found)
+        return merged(found)
 
-    def _elements(self, kind: str, name: str) -> list[tuple[Any, dict[str, int]]]:
+    def _elements(self, kind: str, name: str, table: str = TABLE) -> list[tuple[Any, dict[str, int]]]:
         """Keys and counters of a set or map."""
-        listed = self._nft.listing(f"list {kind} {TABLE} {name}")[0][kind].get("elem", [])
+        listed = self._nft.listing(f"list {kind} {table} {name}")[0][kind].get("elem", [])
         keys = [row[0] if kind == "map" else row for row in listed]
         return [(key["elem"]["val"], key["elem"]["counter"]) for key in keys]
 
@@ -108,11 +162,12 @@ class NftablesPlane:
             if key in names
         ]
 
-    def _endpoint_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+    def _endpoint_counts(self, inputs: PlaneInputs, family: Family, transport: str) -> list[Count]:
         """The counters that are kept by a node's address and port, which belong to one listener."""
         owners = {
             (str(endpoint.address), endpoint.port): (service.name, node.name)
-            for service in inputs.gateway.services
+            for service in translated(inputs.gateway)
+            if transport_of(service) == transport
             for listener in service.listeners_of(family)
             for node in service.nodes
             if (endpoint := node.endpoint(listener)) is not None
@@ -121,35 +176,53 @@ class NftablesPlane:
         return [
             Count(*owners[owner], verdict, counter["packets"], counter["bytes"])
             for verdict, kind in kinds.items()
-            for key, counter in self._elements(kind, f"{verdict}{family.value}")
+            for key, counter in self._elements(kind, f"{verdict}{wire_tag(family, transport)}")
             if (owner := tuple(key["concat"])) in owners
         ]
 
-    def _listener_counts(self, inputs: PlaneInputs, family: Family) -> list[Count]:
+    def _node_budget_counts(self, service: Service) -> list[Count]:
+        own = service.filter
+        if own is None:
+            return []
+        kept = {Verdict.HELLO_OVER_NODE: own.hello.per_node, Verdict.CID_OVER_NODE: own.cid.per_node}
+        return [
+            _summed(service.name, str(listener.endpoint), verdict, [counter for _, counter in elements])
+            for listener in service.listeners
+            for verdict, budget in kept.items()
+            if budget
+            for elements in [
+                self._elements("set", node_verdict_set(listener_name(service, listener.endpoint), verdict))
+            ]
+        ]
+
+    def _listener_counts(self, inputs: PlaneInputs, family: Family, transport: str) -> list[Count]:
         owners = {
             (str(listener.endpoint.address), listener.endpoint.port): (service.name, str(listener.endpoint))
-            for service in inputs.gateway.services
+            for service in translated(inputs.gateway)
+            if transport_of(service) == transport
             for listener in service.listeners_of(family)
         }
+        filtered = transport == UDP and any(
+            service.filter is not None and service.listeners_of(family)
+            for service in translated(inputs.gateway)
+        )
+        verdicts = [
+            verdict
+            for verdict, meaning in MEANINGS.items()
+            if meaning.scope is Scope.LISTENER and self.name in meaning.planes and not meaning.of_filter
+        ]
         return [
             Count(*owners[owner], verdict, counter["packets"], counter["bytes"])
-            for verdict, meaning in MEANINGS.items()
-            if meaning.scope is Scope.LISTENER
-            for key, counter in self._elements("set", verdict_set(verdict, family))
+            for verdict in (*verdicts, *(GUARDED if filtered else ()))
+            for key, counter in self._elements("set", verdict_set(verdict, family, transport))
             if (owner := tuple(key["concat"])) in owners
         ]
 
 
 def _of_gateway(verdict: Verdict, counters: list[dict[str, int]]) -> Count:
+    return _summed("", "", verdict, counters)
+
+
+def _summed(service: str, subject: str, verdict: Verdict, counters: list[dict[str, int]]) -> Count:
     packets = sum(counter["packets"] for counter in counters)
-    return Count("", "", verdict, packets, sum(counter["bytes"] for counter in counters))
-
-
-def _merged(counts: list[Count]) -> list[Count]:
-    """Add up the families."""
-    totals: dict[tuple[str, str, Verdict], tuple[int, int]] = {}
-    for count in counts:
-        key = (count.service, count.subject, count.verdict)
-        packets, size = totals.get(key, (0, 0))
-        totals[key] = (packets + count.packets, size + count.bytes)
-    return [Count(*key, *total) for key, total in sorted(totals.items())]
+    return Count(service, subject, verdict, packets, sum(counter["bytes"] for counter in counters))

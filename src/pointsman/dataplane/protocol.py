@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
+from pointsman.model import Endpoint
 from pointsman.plan.inputs import Capabilities, PlaneInputs
 from pointsman.plan.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Count:
-    """One counter. ``service`` is "" for the gateway's own; ``subject`` is the node, the listener or ""."""
+    """One counter. ``service`` is "" for the gateway's own and guards'; ``subject`` is node, listener, guard, ""."""
 
     service: str
     subject: str
     verdict: Verdict
     packets: int
     bytes: int
+
+
+class FlowKind(StrEnum):
+    """What is known of remembered flows; ``flow`` where new ones are not told from those that a node has answered.
+
+    ``network`` is no flow: the node of a client network, by affinity.
+    """
+
+    FLOW = "flow"
+    NEW = "new"
+    ANSWERED = "answered"
+    CLOSING = "closing"
+    NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FlowCount:
+    """How many flows are remembered for a node.
+
+    ``services`` are more than one where the memory does not say which of them flows are of, as both have this node;
+    none and no node where the flows are of a node that is gone. ``leaving``: the file names the node no more.
+    """
+
+    services: tuple[str, ...]
+    node: str
+    kind: FlowKind
+    flows: int
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Client:
+    """Whose flow is remembered; ``seconds`` are left to it."""
+
+    listener: Endpoint
+    client: Endpoint
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of a node's flows; ``hashed`` are those of which the memory holds a hash only."""
+
+    known: list[Client]
+    hashed: int
 
 
 class DataPlane(Protocol):
@@ -43,3 +91,35 @@ class DataPlane(Protocol):
 
     def counts(self, inputs: PlaneInputs) -> list[Count]:
         """Every counter of the applied ``inputs``."""
+
+    def flows(self, inputs: PlaneInputs) -> list[FlowCount]:
+        """How many flows are remembered for the nodes of the applied ``inputs``, for those that have any."""
+
+    def clients(self, inputs: PlaneInputs, service: str, node: str) -> Clients:
+        """Whose flows of a service are remembered for a node."""
+
+    def damage(self, inputs: PlaneInputs) -> list[str]:
+        """What others have done to what ``inputs`` were applied as, in words; as far as can be told cheaply."""
+
+
+def merged(counts: list[Count]) -> list[Count]:
+    """Add up what several listeners, or families, have of the same."""
+    totals: dict[tuple[str, str, Verdict], tuple[int, int]] = {}
+    for count in counts:
+        key = (count.service, count.subject, count.verdict)
+        packets, size = totals.get(key, (0, 0))
+        totals[key] = (packets + count.packets, size + count.bytes)
+    return [Count(*key, *total) for key, total in sorted(totals.items())]
+
+
+def flow_counts(found: Iterable[FlowCount]) -> list[FlowCount]:
+    """Add up what several listeners, or families, remember of the same."""
+    totals: dict[tuple[tuple[str, ...], str, FlowKind, bool], int] = {}
+    for one in found:
+        key = (one.services, one.node, one.kind, one.leaving)
+        totals[key] = totals.get(key, 0) + one.flows
+    return sorted(
+        FlowCount(services, node, kind, flows, leaving)
+        for (services, node, kind, leaving), flows in totals.items()
+        if flows
+    )

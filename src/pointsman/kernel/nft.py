@@ -13,6 +13,8 @@ from typing import IO, Any, cast
 from pointsman.kernel.errors import KernelError
 
 CHILD = Path(__file__).with_name("nft_child.py")
+_STATELESS, _JSON, _TERSE = 1 << 2, 1 << 4, 1 << 11
+"""Flags of nft_ctx_output_set_flags(3)."""
 
 
 class NftError(KernelError):
@@ -55,8 +57,12 @@ class Nft:
 
     def listing(self, command: str) -> list[dict[str, Any]]:
         """The objects that a ``list`` command shows, as libnftables' JSON has them (libnftables-json(5))."""
-        document = json.loads(self._run(command, as_json=True) or '{"nftables": []}')
+        document = json.loads(self._run(command, flags=_JSON) or '{"nftables": []}')
         return [entry for entry in document["nftables"] if "metainfo" not in entry]
+
+    def text(self, command: str) -> str:
+        """What a ``list`` command prints, without elements of sets and without counts."""
+        return self._run(command, flags=_STATELESS | _TERSE)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
@@ -82,11 +88,11 @@ class Nft:
             self._child = child
         return self._child
 
-    def _run(self, text: str, *, as_json: bool = False, dry_run: bool = False) -> str:
+    def _run(self, text: str, *, flags: int = 0, dry_run: bool = False) -> str:
         child = self._started()
         stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
         content = text.encode()
-        request = {"length": len(content), "json": as_json, "dry_run": dry_run}
+        request = {"length": len(content), "flags": flags, "dry_run": dry_run}
         try:
             stdin.write(json.dumps(request).encode() + b"\n" + content)
             stdin.flush()

@@ -2,7 +2,7 @@
 
 Some input makes the library abort (nft 1.0.6). Here it takes this child along and not the control plane.
 
-Protocol: on stdin a line of JSON {"length", "json", "dry_run"} and then that many bytes of nft commands; on stdout a
+Protocol: on stdin a line of JSON {"length", "flags", "dry_run"} and then that many bytes of nft commands; on stdout a
 line {"rc", "out", "err"} of lengths and the two texts. It ends when stdin does.
 """
 
@@ -10,8 +10,6 @@ import ctypes
 import json
 import sys
 from typing import Any
-
-OUTPUT_JSON = 1 << 4
 
 
 def load() -> Any:
@@ -50,7 +48,7 @@ def main() -> int:
         text = stdin.read(request["length"])
         if len(text) != request["length"]:
             return 1  # the parent is gone: half a transaction is none
-        library.nft_ctx_output_set_flags(context, OUTPUT_JSON if request["json"] else 0)
+        library.nft_ctx_output_set_flags(context, request["flags"])
         library.nft_ctx_set_dry_run(context, request["dry_run"])
         rc = library.nft_run_cmd_from_buffer(context, text)
         out = library.nft_ctx_get_output_buffer(context) or b""

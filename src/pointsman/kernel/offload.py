@@ -1,4 +1,4 @@
-"""Receive offloads of an interface that would merge datagrams of different sessions."""
+"""What ethtool tells of an interface: its driver, and receive offloads that merge datagrams of different sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 import struct
 
 SIOCETHTOOL = 0x8946
+ETHTOOL_GDRVINFO = 0x3
+DRVINFO_BYTES = 196
 ETHTOOL_GSTRINGS = 0x1B
 ETHTOOL_GSSET_INFO = 0x37
 ETHTOOL_GFEATURES = 0x3A
@@ -15,6 +17,18 @@ ETH_SS_FEATURES = 4
 NAME_BYTES = 32
 
 MERGING = ("rx-udp-gro-forwarding", "rx-gro-list")
+
+
+def driver(interface: str) -> str:
+    """The driver's name, as ethtool shows it; "" where the interface has none, or is not there."""
+    buffer = array.array("B", struct.pack("=I", ETHTOOL_GDRVINFO) + bytes(DRVINFO_BYTES - 4))
+    address, _ = buffer.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            fcntl.ioctl(probe, SIOCETHTOOL, struct.pack("16sP", interface.encode(), address))
+        except OSError:
+            return ""
+    return bytes(buffer[4:36]).partition(b"\0")[0].decode()
 
 
 def merging_offloads(interface: str) -> list[str]:

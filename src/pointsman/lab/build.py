@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import IO, Self
 from weakref import WeakSet
 
-from pointsman.kernel import netns
-from pointsman.lab import counters, processes, state
+from pointsman.api.place import ROOT as ASKED
+from pointsman.kernel import bpffs, netns
+from pointsman.kernel.errors import KernelError
+from pointsman.lab import control_groups, counters, processes, state
 from pointsman.lab.capture import Capture
-from pointsman.lab.commands import building, tearing_down
+from pointsman.lab.commands import building, port_name, tearing_down
 from pointsman.lab.errors import LabError
 from pointsman.lab.inside import NAMESPACES, inside, read_sysctl, write_sysctl
 from pointsman.lab.nat import Nat
@@ -97,6 +99,11 @@ class Lab:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(5)
         self._children.clear()
+
+    def control_group(self, name: str) -> Path:
+        """A control group of the machine's, by its path below the root, that goes with the lab."""
+        _ = self.scratch
+        return control_groups.make(name, _control_groups(self.name))
 
     def namespace(self, machine: str) -> str:
         if machine != "sw":
@@ -215,6 +222,7 @@ def take_down(name: str) -> bool:
         left = set(processes.within(namespaces))
     for each in namespaces:
         _forget_applied(each)
+    control_groups.remove(_control_groups(name))
     try:
         ip_batch(tearing_down(namespaces), force=True)
     except LabError:
@@ -223,12 +231,21 @@ def take_down(name: str) -> bool:
     return state.remove(name) or bool(namespaces)
 
 
+def _control_groups(name: str) -> Path:
+    """The file that says which the lab made."""
+    return state.scratch(name) / "control-groups"
+
+
 def _forget_applied(each: str) -> None:
     """Remove what ``pointsman apply`` remembered of a namespace: with the namespace, all of it goes."""
-    with suppress(OSError, LabError):
+    with suppress(OSError, LabError, KernelError):
         with inside(each):
             key = netns.cookie() or Path("/proc/thread-self/ns/net").stat().st_ino
-        shutil.rmtree(APPLIED / f"netns-{key}", ignore_errors=True)
+        for root in (APPLIED, ASKED):
+            shutil.rmtree(root / f"netns-{key}", ignore_errors=True)
+        for folder in (f"netns-{key}", f"decap-{key}", f"multihome-netns-{key}"):
+            if (pins := bpffs.existing(folder)) is not None:
+                bpffs.remove(pins)
         APPLIED.rmdir()  # where nothing else is applied on this machine
 
 
@@ -245,6 +262,15 @@ def _build(topology: Topology) -> None:
             ip_batch(each.ip)
             if each.nft:
                 feed(["nft", "-f", "-"], each.nft)
+    with inside(namespace(topology.name, "sw")):
+        gateway = topology.machine("gw")
+        for plug in gateway.interfaces:
+            # A veth takes what XDP redirects to it only if its other end has NAPI, which GRO turns on.
+            set_offload(port_name(gateway, plug), Offload.GRO, on=True)
+    with inside(namespace(topology.name, "gw")):
+        for plug in gateway.interfaces:
+            # And keeps what waits in its queue when the program comes or goes only if it has NAPI either way.
+            set_offload(plug.name, Offload.GRO, on=True)
     if not topology.offload:
         for machine in topology.machines:
             with inside(namespace(topology.name, machine.name)):

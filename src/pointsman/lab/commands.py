@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from pointsman.lab.topology import Interface, Machine, Route, Topology, namespace
+from pointsman.lab.machines import Interface, Machine, Route
+from pointsman.lab.topology import Topology, namespace
 from pointsman.model.endpoint import Family
 
 NAT_TABLE: Final = "pointsman_lab"
@@ -25,6 +26,7 @@ _PLAIN: Final = (
 _ANY_SOURCE: Final = (
     "net.ipv6.ip_nonlocal_bind=1",
 )  # a local route is enough to bind for IPv4, and not for IPv6
+_FORWARDING: Final = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 _QUIET: Final = ("net.ipv6.conf.default.router_solicitations=0",)  # fewer surprises in captures
 
 
@@ -139,12 +141,14 @@ def _machine(topology: Topology, machine: Machine) -> Inside:
     lines.extend(_route(route) for route in machine.routes)
     sysctls: tuple[str, ...] = _PLAIN if machine.name == "gw" else _PLAIN + _QUIET
     sysctls += _ANY_SOURCE if any(route.local for route in machine.routes) else ()
+    if machine.router:
+        sysctls = (*sysctls[1:], *_FORWARDING)
     if not machine.nat:
         return Inside(namespace(topology.name, machine.name), sysctls, tuple(lines))
     number = int(machine.name.removeprefix("nat"))
     return Inside(
         namespace(topology.name, machine.name),
-        (*sysctls[1:], "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"),
+        (*sysctls[1:], *_FORWARDING),
         tuple(lines),
         "".join(nat_table(topology.external(number, family)[0]) for family in Family),
     )
@@ -156,4 +160,6 @@ def _route(route: Route) -> str:
         "::/0" if route.family is Family.V6 else "0.0.0.0/0"
     )  # "default" would leave the family to a guess
     via = f" via {route.via}" if route.via else ""
-    return f"route add {kind}{route.prefix or anywhere}{via} dev {route.device}"
+    source = f" src {route.source}" if route.source else ""
+    metric = f" metric {route.metric}" if route.metric is not None else ""
+    return f"route add {kind}{route.prefix or anywhere}{via} dev {route.device}{source}{metric}"

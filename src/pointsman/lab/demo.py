@@ -36,7 +36,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--peer", type=click.Path(path_type=Path), required=True, help="The DTLS peer, built by `make peers`."
 )
-@click.option("--dataplane", type=click.Choice(["nftables", "auto"]), default="nftables", show_default=True)
+@click.option(
+    "--dataplane", type=click.Choice(["nftables", "xdp", "auto"]), default="nftables", show_default=True
+)
 @click.option("--plain", is_flag=True, help="Print lines, also on a terminal.")
 @click.option("--keep", is_flag=True, help="Leave the lab up afterwards, to look around in it.")
 @click.option(

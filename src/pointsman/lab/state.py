@@ -8,11 +8,12 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pointsman.lab.errors import LabError
 from pointsman.lab.processes import Process
 from pointsman.lab.topology import Topology
+from pointsman.lab.uplinks import World
 
 DIRECTORY: Final = Path("/run/pointsman-lab")
 
@@ -31,10 +32,19 @@ def dump(state: State) -> str:
 def parse(text: str) -> State:
     found = json.loads(text)
     return State(
-        topology=Topology(**found["topology"]),
+        topology=_topology(found["topology"]),
         processes=tuple(Process(**each) for each in found["processes"]),
         complete=bool(found["complete"]),
     )
+
+
+def _topology(found: dict[str, Any]) -> Topology:
+    nodes = tuple(tuple(each) for each in found.get("node_addresses", ()))
+    worlds = tuple(
+        World(each["interface"], tuple(each["own"]), tuple(each["routers"]))
+        for each in found.get("worlds", ())
+    )
+    return Topology(**{**found, "node_addresses": nodes, "worlds": worlds})
 
 
 def state_file(name: str) -> Path:

@@ -1,10 +1,24 @@
 """The resolved configuration and the states of its nodes, as frozen values."""
 
-from pointsman.model.endpoint import Address, Endpoint, Family
+from pointsman.model.api import Api, ApiOverTcp
+from pointsman.model.endpoint import Address, Endpoint, Family, family_of
+from pointsman.model.filter import (
+    Budgets,
+    Filter,
+    FilterLevel,
+    FilterMode,
+    Guard,
+    PortRange,
+    Prefix,
+)
+from pointsman.model.forwarding import Allow, AllowedProtocol, Forwarding
 from pointsman.model.gateway import (
+    Affinity,
+    AllDown,
     CidPolicy,
     ConnectionIdRange,
     DataPlaneChoice,
+    Encapsulation,
     Forward,
     Gateway,
     Listener,
@@ -13,24 +27,54 @@ from pointsman.model.gateway import (
     Protocol,
     Scheduler,
     Service,
+    Sources,
+    Tunnel,
 )
-from pointsman.model.state import NodeState, NodeStates
+from pointsman.model.health import Check, CheckKind, Passive, Require
+from pointsman.model.multihome import Multihome, MultihomeMode, Uplink
+from pointsman.model.state import FULL_SHARE, NodeState, NodeStates
 
 __all__ = [
+    "FULL_SHARE",
     "Address",
+    "Affinity",
+    "AllDown",
+    "Allow",
+    "AllowedProtocol",
+    "Api",
+    "ApiOverTcp",
+    "Budgets",
+    "Check",
+    "CheckKind",
     "CidPolicy",
     "ConnectionIdRange",
     "DataPlaneChoice",
+    "Encapsulation",
     "Endpoint",
     "Family",
+    "Filter",
+    "FilterLevel",
+    "FilterMode",
     "Forward",
+    "Forwarding",
     "Gateway",
+    "Guard",
     "Listener",
+    "Multihome",
+    "MultihomeMode",
     "Node",
     "NodeAddress",
     "NodeState",
     "NodeStates",
+    "Passive",
+    "PortRange",
+    "Prefix",
     "Protocol",
+    "Require",
     "Scheduler",
     "Service",
+    "Sources",
+    "Tunnel",
+    "Uplink",
+    "family_of",
 ]

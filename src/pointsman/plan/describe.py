@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from pointsman.model import Gateway, Node, NodeState, NodeStates, Protocol, Service
 from pointsman.plan.host import ALL_V4, ALL_V6, CarriedAddress, HostFacts, HostPlan
 from pointsman.plan.inputs import PlaneInputs
+from pointsman.plan.ranges import in_ranges
 
 
 def describe(
@@ -34,7 +35,7 @@ def describe(
     lines += [
         f"address {own.address}: removed from {own.interface}" for own in carried if own not in host.addresses
     ]
-    return lines + list(_services(have, want))
+    return [*lines, *_services(have, want), *_guards(have, want)]
 
 
 def _dotted(key: str) -> str:
@@ -65,8 +66,21 @@ def _services(have: PlaneInputs | None, want: PlaneInputs) -> Iterator[str]:
             yield f"service {old.name}: removed"
 
 
+def _guards(have: PlaneInputs | None, want: PlaneInputs) -> Iterator[str]:
+    before = {guard.name: guard for guard in have.gateway.guards} if have is not None else {}
+    after = {guard.name: guard for guard in want.gateway.guards}
+    for name, guard in after.items():
+        if name not in before:
+            yield f"guard {name}: new; {guard.place} ({guard.filter.mode})"
+        elif before[name] != guard:
+            yield f"guard {name}: changed; {guard.place} ({guard.filter.mode})"
+    for name in before:
+        if name not in after:
+            yield f"guard {name}: removed"
+
+
 def _listeners(service: Service) -> str:
-    return ", ".join(str(listener.endpoint) for listener in service.listeners)
+    return ", ".join(in_ranges(listener.endpoint for listener in service.listeners))
 
 
 def _new_service(service: Service, states: NodeStates) -> str:
@@ -81,14 +95,14 @@ def _with_state(node: Node, state: NodeState) -> str:
 
 def _changes(old: Service, new: Service, was: NodeStates, now: NodeStates) -> Iterator[str]:
     label = f"service {new.name}"
-    for listener in new.listeners:
-        if listener not in old.listeners:
-            yield f"{label}: listener {listener.endpoint} new or changed"
+    known_listeners = set(old.listeners)
+    for text in in_ranges(each.endpoint for each in new.listeners if each not in known_listeners):
+        yield f"{label}: listener {text} new or changed"
     gone = {listener.endpoint for listener in old.listeners} - {
         listener.endpoint for listener in new.listeners
     }
-    for endpoint in sorted(gone, key=str):
-        yield f"{label}: listener {endpoint} removed"
+    for text in in_ranges(sorted(gone)):
+        yield f"{label}: listener {text} removed"
     for node in new.nodes:
         known = old.node(node.name)
         if known is None:
@@ -100,14 +114,19 @@ def _changes(old: Service, new: Service, was: NodeStates, now: NodeStates) -> It
             state = was.of(old.name, node.name)
             finishing = old.protocol is Protocol.DTLS and state.takes_named_packets
             rest = " (handshakes under way are finished on it)" if finishing else ""
+            if old.linger and state.takes_named_packets:
+                rest = f" (its flows are followed for {old.linger} s)"
             yield f"{label}, node {node.name}: removed{rest}"
     for node in new.nodes:
         before, after = was.of(new.name, node.name), now.of(new.name, node.name)
         if before is not after:
             yield f"{label}, node {node.name}: {before} -> {after}"
+        share = now.share(new.name, node.name)
+        if share != was.share(new.name, node.name):
+            yield f"{label}, node {node.name}: takes {share} % of its weight"
     fields = (
         "protocol forward scheduler connection_id cid_unknown cid_node_down handshake_timeout flow_timeout "
-        "maglev_table_size flow_table_size"
+        "maglev_table_size flow_table_size affinity linger sources tunnel filter slow_start all_down checks require"
     )
     for name in fields.split():
         if getattr(old, name) != getattr(new, name):

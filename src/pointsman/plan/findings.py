@@ -2,81 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
-from pointsman.model import Address, Endpoint, Family, Gateway, Listener, Service
-from pointsman.plan.foreign import Filter, Packet, first_drop, line_to_add
+from pointsman.model import Address, Endpoint, Family, Forward, Gateway, Listener, Protocol, Service
+from pointsman.model.abilities import XDP
+from pointsman.plan.around import Finding, Surroundings
+from pointsman.plan.filter_findings import filter_findings
+from pointsman.plan.findings_direct import direct_findings
+from pointsman.plan.foreign import UNTRACKED, Packet, drops, line_to_add
+from pointsman.plan.full_nat import impossible
+from pointsman.plan.multihome_findings import found_about
+from pointsman.plan.source_findings import source_findings
+
+__all__ = ["Finding", "Surroundings", "fatal", "find", "foreign_filters", "passed_by", "vrfs_asked"]
 
 PACKETS_TRIED = 512
 """Kinds of packets that are sent through every foreign filter; more are more of the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line for people; ``fatal`` ones keep a configuration from being applied."""
-
-    text: str
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The machine around the services.
-
-    ``mtu`` has every interface, ``addresses`` the interface that carries each address, ``routes`` the interface
-    that packets to a node leave by (None: no route), ``vrf_routes`` the same by VRF, ``default_routes`` where
-    strangers are. ``masters`` are what interfaces are enslaved to, as (name, kind), ``vrfs`` the devices of VRFs.
-    ``silent`` are the interfaces that do not forward though the machine does, ``merging`` offloads by interface.
-    ``filters`` are other people's chains, ``unread`` says of others why they were not read.
-    """
-
-    mtu: Mapping[str, int] = field(default_factory=dict)
-    addresses: Mapping[Address, str] = field(default_factory=dict)
-    routes: Mapping[Address, str | None] = field(default_factory=dict)
-    vrf_routes: Mapping[tuple[str, Address], str | None] = field(default_factory=dict)
-    default_routes: Mapping[Family, str] = field(default_factory=dict)
-    masters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    vrfs: frozenset[str] = frozenset()
-    down: frozenset[str] = frozenset()
-    silent: frozenset[str] = frozenset()
-    bound: frozenset[Endpoint] = frozenset()
-    merging: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    filters: tuple[Filter, ...] = ()
-    unread: tuple[str, ...] = ()
-
-    def clients_link(self, listener: Listener) -> str | None:
-        """The interface that the listener's clients come by, as far as that can be told."""
-        found = listener.interface or self.addresses.get(listener.endpoint.address)
-        return self.default_routes.get(listener.family) if found in (None, "lo") else found
-
-    def link_to(self, node: Address) -> str | None:
-        """The interface that packets to the node leave by, in whichever table."""
-        found = self.routes.get(node)
-        return found or next((to for (_, asked), to in self.vrf_routes.items() if asked == node and to), None)
-
-    def vrf_of(self, interface: str | None) -> str | None:
-        if interface in self.vrfs:
-            return interface
-        master, kind = self.masters.get(interface or "", ("", ""))
-        return master if kind == "vrf" else None
-
-
-def find(gateway: Gateway, around: Surroundings) -> list[Finding]:
-    """Everything worth telling, fatal findings first."""
+def find(gateway: Gateway, around: Surroundings, plane: str = "nftables") -> list[Finding]:
+    """Everything worth telling of a gateway on a data plane, fatal findings first."""
     found = [
         *_interfaces(gateway, around),
+        *_of_filters(gateway, around, plane),
         *_port_conflicts(gateway, around),
         *_routes(gateway, around),
         *_vrf_routes(gateway, around),
         *_forwarding(gateway, around),
-        *_link_mtus(gateway, around),
-        *_merging(around),
-        *foreign_filters(gateway, around),
+        *(Finding(text) for text in source_findings(gateway, around.own_sockets)),
+        *direct_findings(gateway, around, plane),
+        *(Finding(line, fatal=True) for line in impossible(gateway, plane)),
+        *(_guards(gateway, around) if plane == XDP else ()),
     ]
+    found += [*_policy(gateway, around, plane), *_multihome(gateway, around)]
+    if plane == "nftables" and gateway.services:
+        # XDP answers what is too big, comes before anything is merged, and passes other people's chains by.
+        found += [*_link_mtus(gateway, around), *_merging(around), *foreign_filters(gateway, around)]
+        found += _translated_by_others(gateway, around)
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.fatal)
+
+
+def _of_filters(gateway: Gateway, around: Surroundings, plane: str) -> Iterator[Finding]:
+    for text, stops in filter_findings(gateway, plane, around.mtu, around.masters, around.down):
+        yield Finding(text, fatal=stops)
 
 
 def _listeners(gateway: Gateway) -> Iterator[tuple[str, Listener]]:
@@ -120,23 +91,31 @@ def _interfaces(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
 
 
 def _port_conflicts(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
-    for label, listener in _listeners(gateway):
-        if listener.endpoint in around.bound:
-            yield Finding(
-                f"{label}: a program on this machine is bound to it and would hear nothing any more; "
-                "stop it, or take another port",
-                fatal=True,
+    for service in gateway.services:
+        bound = around.listening if service.protocol is Protocol.TCP else around.bound
+        for listener in service.listeners:
+            yield from _port_conflict(
+                f"service {service.name}, listener {listener.endpoint}", listener, bound
             )
-            continue
-        # A socket bound to :: may take IPv4 as well; that cannot be seen from outside.
-        wildcards: list[Address] = [IPv6Address(0)]
-        if listener.family is Family.V4:
-            wildcards.append(IPv4Address(0))
-        if any(Endpoint(address, listener.endpoint.port) in around.bound for address in wildcards):
-            yield Finding(
-                f"{label}: a program on this machine is bound to port {listener.endpoint.port} of every address; "
-                f"it will not hear what is sent to {listener.endpoint.address}"
-            )
+
+
+def _port_conflict(label: str, listener: Listener, bound: frozenset[Endpoint]) -> Iterator[Finding]:
+    if listener.endpoint in bound:
+        yield Finding(
+            f"{label}: a program on this machine is bound to it and would hear nothing any more; "
+            "stop it, or take another port",
+            fatal=True,
+        )
+        return
+    # A socket bound to :: may take IPv4 as well; that cannot be seen from outside.
+    wildcards: list[Address] = [IPv6Address(0)]
+    if listener.family is Family.V4:
+        wildcards.append(IPv4Address(0))
+    if any(Endpoint(address, listener.endpoint.port) in bound for address in wildcards):
+        yield Finding(
+            f"{label}: a program on this machine is bound to port {listener.endpoint.port} of every address; "
+            f"it will not hear what is sent to {listener.endpoint.address}"
+        )
 
 
 def _node_addresses(gateway: Gateway) -> Iterator[tuple[str, Address]]:
@@ -195,11 +174,29 @@ def _forwarding(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
         )
 
 
+def _guards(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    """A guard's program is the only one on its interfaces."""
+    used: dict[str | None, str] = dict.fromkeys(gateway.interfaces, "the gateway's interfaces")
+    for label, address in _node_addresses(gateway):
+        used.setdefault(around.link_to(address), label)
+    for label, listener in _listeners(gateway):
+        used.setdefault(around.clients_link(listener), f"the clients of {label}")
+    for guard in gateway.guards:
+        for name in guard.interfaces:
+            if name in used:
+                yield Finding(
+                    f"guard {guard.name}: {name} is used by {used[name]} too, and xdp has one program for each "
+                    'interface; [service.filter] filters what comes to a service, or dataplane = "nftables"',
+                    fatal=True,
+                )
+
+
 def _link_mtus(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
     """Errors about datagrams too big for the nodes' link are suppressed, so it must not be the smaller one."""
     pairs = {
         (around.clients_link(listener), device)
         for service in gateway.services
+        if not service.forward.answers_pass_by  # it is the kernel that reports those, and quotes no node
         for listener in service.listeners
         for node in service.nodes
         if (endpoint := node.endpoint(listener)) and (device := around.link_to(endpoint.address))
@@ -215,6 +212,24 @@ def _link_mtus(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
             )
 
 
+def _policy(gateway: Gateway, around: Surroundings, plane: str) -> Iterator[Finding]:
+    if gateway.forwarding is None:
+        return
+    for name in gateway.forwarding.interfaces:
+        if name not in around.mtu:
+            yield Finding(f"forwarding: there is no interface {name}; the policy is for it when it is there")
+    if plane == XDP and any(_link_mtus(gateway, around)):
+        yield Finding(
+            "forwarding: clients' link has a larger MTU than nodes', and what XDP leaves to the kernel to be cut up "
+            "cannot be told from what is sent to nodes directly: it is dropped (not_forwarded); make the MTUs equal"
+        )
+
+
+def _multihome(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    for text, fatal_one in found_about(gateway, around.multihome, around.addresses):
+        yield Finding(text, fatal_one)
+
+
 def _merging(around: Surroundings) -> Iterator[Finding]:
     for interface, offloads in sorted(around.merging.items()):
         for offload in offloads:
@@ -227,19 +242,30 @@ def _merging(around: Surroundings) -> Iterator[Finding]:
 def foreign_filters(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
     """Other people's chains that would drop what the services forward, in either direction."""
     for filter_ in around.filters:
-        why = first_drop(filter_, islice(_packets(gateway, around, filter_.hook), PACKETS_TRIED))
-        if why is not None:
-            yield Finding(
-                f"{filter_.name} would drop what the services forward ({why}); add: {line_to_add(filter_)}"
-            )
+        packets = islice(_packets(gateway, around, filter_.hook), PACKETS_TRIED)
+        for why, packet in drops(filter_, packets):
+            line = line_to_add(filter_, packet.protocol, packet.state)
+            yield Finding(f"{filter_.name} would drop what the services forward ({why}); add: {line}")
     for reason in around.unread:
         yield Finding(reason)
+
+
+def _translated_by_others(gateway: Gateway, around: Surroundings) -> Iterator[Finding]:
+    if not any(service.sources for service in gateway.services):
+        return
+    for name in around.translating_first:
+        yield Finding(
+            f"{name} rewrites sources before full-nat does; what it takes of the services' packets is dropped "
+            "(not_tracked): give it the priority srcnat, or exempt the nodes"
+        )
 
 
 def _packets(gateway: Gateway, around: Surroundings, hook: str) -> Iterator[Packet]:
     """The services' packets as chains at ``hook`` see them, behind our own at raw priority."""
     seen = set()
     for service in gateway.services:
+        if service.forward.answers_pass_by:
+            continue  # they are gone before these chains; their copies are the gateway's own
         for packet in _packets_of(service, around, hook):
             if packet not in seen:
                 seen.add(packet)
@@ -247,6 +273,7 @@ def _packets(gateway: Gateway, around: Surroundings, hook: str) -> Iterator[Pack
 
 
 def _packets_of(service: Service, around: Surroundings, hook: str) -> Iterator[Packet]:
+    protocol = "tcp" if service.protocol is Protocol.TCP else "udp"
     for listener in service.listeners:
         clients, vip = around.clients_link(listener), listener.endpoint
         if around.vrf_of(clients):
@@ -257,12 +284,22 @@ def _packets_of(service: Service, around: Surroundings, hook: str) -> Iterator[P
                 continue
             family, link = listener.family, around.link_to(to.address)
             leaving_by = None if hook == "prerouting" else link
-            yield Packet(family, iif=clients, oif=leaving_by, daddr=to.address, dport=to.port)
+            there = Packet(family, iif=clients, oif=leaving_by, daddr=to.address, dport=to.port)
             if hook == "postrouting":
-                yield Packet(family, iif=link, oif=clients, saddr=vip.address, sport=vip.port)
+                back = Packet(family, iif=link, oif=clients, saddr=vip.address, sport=vip.port)
             else:
                 leaving_by = None if hook == "prerouting" else clients
-                yield Packet(family, iif=link, oif=leaving_by, saddr=to.address, sport=to.port)
+                back = Packet(family, iif=link, oif=leaving_by, saddr=to.address, sport=to.port)
+            tracked = service.forward is Forward.FULL_NAT
+            yield replace(there, protocol=protocol, state="new" if tracked else UNTRACKED)
+            yield replace(back, protocol=protocol, state="established" if tracked else UNTRACKED)
+
+
+def passed_by(around: Surroundings) -> str:
+    """What the packets of an XDP plane do not meet on this machine, in a line."""
+    names = [filter_.name for filter_ in around.filters]
+    chains = f"{', '.join(names[:4])}{' and others' if len(names) > 4 else ''}, " if names else ""
+    return f"{chains}nftables and iptables in general, connection tracking, tc filters and tcpdump"
 
 
 def fatal(findings: Iterable[Finding]) -> list[Finding]:

@@ -1,13 +1,14 @@
 """Judge other people's packet filters: whether they would drop what the services forward.
 
 Rules are read into ``Rule``, from libnftables' JSON or from ``iptables -S``, and walked with what is known of the
-services' packets: UDP, untracked, a node's address on one side. Whatever else a rule asks for is taken as not
-holding, so that a rule about some packets (a rate, a set of addresses) neither drops nor accepts all of them.
+services' packets: their protocol, untracked but for full-nat, a node's address on one side. Whatever else a rule
+asks for is taken as not holding, so that a rule about some packets (a rate, a set of addresses) neither drops nor
+accepts all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
@@ -46,6 +47,8 @@ class Packet:
     daddr: Address | None = None
     sport: int | None = None
     dport: int | None = None
+    protocol: str = "udp"
+    state: str = UNTRACKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,6 @@ def _known(field: Field, packet: Packet) -> str | Address | int | None:
     match field:
         case Field.FAMILY:
             return f"ipv{packet.family.value}"
-        case Field.PROTOCOL:
-            return "udp"
-        case Field.STATE:
-            return UNTRACKED
         case Field.UNKNOWN | Field.NEVER:
             return None
     found: str | Address | int | None = getattr(packet, field)
@@ -182,17 +181,26 @@ def _walk(filter_: Filter, chain: str, packet: Packet, depth: int) -> Outcome | 
 
 def first_drop(filter_: Filter, packets: Iterable[Packet]) -> str | None:
     """Why the filter drops some of the packets, or None where it drops none."""
+    return next((why for why, _ in drops(filter_, packets)), None)
+
+
+def drops(filter_: Filter, packets: Iterable[Packet]) -> Iterator[tuple[str, Packet]]:
+    """Why the filter drops packets: the first of each protocol and state."""
+    told = set()
     for packet in packets:
         if filter_.family in ("ip", "ip6") and filter_.family != _IP_WORDS[packet.family]:
             continue
-        outcome = walk(filter_, packet)
-        if outcome.dropped:
-            return outcome.why
-    return None
+        kind = (packet.protocol, packet.state)
+        if kind not in told and (outcome := walk(filter_, packet)).dropped:
+            told.add(kind)
+            yield outcome.why, packet
 
 
-def line_to_add(filter_: Filter) -> str:
-    """The command that lets the services' packets through the filter, and nothing that is tracked."""
+def line_to_add(filter_: Filter, protocol: str = "udp", state: str = UNTRACKED) -> str:
+    """The command that lets the services' packets of a protocol and state through the filter.
+
+    Untracked ones are the services' alone; full-nat's are known by what marks their connections.
+    """
     if filter_.by_iptables:
         chain = filter_.chain
         # Docker puts its own rules before others when it starts, and the jump to this chain before its own.
@@ -201,12 +209,12 @@ def line_to_add(filter_: Filter) -> str:
             chain = "DOCKER-USER"
         table = "" if filter_.table == "filter" else f" -t {filter_.table}"
         return (
-            f"{filter_.by_iptables}{table} -I {chain} -p udp -m conntrack --ctstate UNTRACKED "
+            f"{filter_.by_iptables}{table} -I {chain} -p {protocol} -m conntrack --ctstate {state.upper()} "
             f"-m comment --comment {MARK} -j ACCEPT"
         )
     return (
         f"nft insert rule {filter_.family} {filter_.table} {filter_.chain} "
-        f"ct state untracked meta l4proto udp accept comment {MARK}"
+        f"ct state {state} meta l4proto {protocol} accept comment {MARK}"
     )
 
 

@@ -17,7 +17,7 @@ def _interface(text: str) -> Value:
 
 
 def _protocol(text: str) -> Value:
-    return "udp" if text in ("udp", "17") else "*" if text in ("all", "0") else text
+    return {"17": "udp", "6": "tcp", "all": "*", "0": "*"}.get(text, text)
 
 
 def _ports(text: str) -> Value:

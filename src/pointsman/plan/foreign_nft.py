@@ -19,7 +19,7 @@ _PORTS = {"sport": Field.SPORT, "dport": Field.DPORT}
 _ADDRESSES = {"saddr": Field.SADDR, "daddr": Field.DADDR}
 _HARMLESS = ("counter", "log", "mangle", "notrack")
 """Statements that every packet passes."""
-_NUMBERS = {"17": "udp", "2": "ipv4", "10": "ipv6"}
+_NUMBERS = {"17": "udp", "6": "tcp", "2": "ipv4", "10": "ipv6"}
 _HIGHEST = 0xFFFF
 
 
@@ -96,8 +96,10 @@ def _payload(protocol: str, field: str) -> tuple[Field, list[Match]]:
         if field == "protocol":
             return Field.PROTOCOL, [of_family]
         return _ADDRESSES.get(field, Field.UNKNOWN), [of_family]
-    if protocol in ("udp", "th"):
+    if protocol == "th":
         return _PORTS.get(field, Field.UNKNOWN), []
+    if protocol in ("udp", "tcp"):
+        return _PORTS.get(field, Field.UNKNOWN), [Match(Field.PROTOCOL, (protocol,))]
     if protocol == "ether":
         return Field.UNKNOWN, []
     return Field.NEVER, []  # a header that our packets do not have

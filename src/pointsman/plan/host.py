@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pointsman.model import Address, Family, Gateway
@@ -34,18 +34,19 @@ class HostPlan:
     settings: tuple[tuple[str, str], ...]
 
 
-def settings_read(interfaces: Mapping[Family, Iterable[str]]) -> list[str]:
+def settings_read(interfaces: Mapping[Family, Iterable[str]], uplinks: Iterable[str] = ()) -> list[str]:
     """The settings that forwarding touches, directly or because the kernel sets them along.
 
     Writing ip_forward sets every interface's forwarding and flips accept_redirects
     (Documentation/networking/ip-sysctl.rst), so all of these are remembered for ``down``.
+    Of ``uplinks``, the check of sources is read as well.
     """
     keys = [ALL_V4, "net/ipv4/conf/all/accept_redirects", "net/ipv4/conf/default/forwarding"]
     keys += [f"net/ipv4/conf/{name}/forwarding" for name in interfaces.get(Family.V4, ())]
     keys += [ALL_V6, "net/ipv6/conf/default/forwarding"]
     for name in interfaces.get(Family.V6, ()):
         keys += [f"net/ipv6/conf/{name}/forwarding", f"net/ipv6/conf/{name}/accept_ra"]
-    return keys
+    return [*keys, *(rp_filter_of(name) for name in dict.fromkeys(("all", *uplinks)))] if uplinks else keys
 
 
 def compile_host(gateway: Gateway, facts: HostFacts, carried: Iterable[CarriedAddress] = ()) -> HostPlan:
@@ -74,8 +75,20 @@ def compile_host(gateway: Gateway, facts: HostFacts, carried: Iterable[CarriedAd
             # First: forwarding deletes the default routes of router advertisements where accept_ra is 1.
             settings += [(accept_ra_of(name), "2") for name in _listening_to_routers(facts)]
         settings.append((ALL_V6, "1"))
+    settings += [(rp_filter_of(name), "2") for name in _strict(gateway, facts)]
     needed = tuple((key, value) for key, value in settings if facts.sysctls.get(key, value) != value)
     return HostPlan(addresses, needed)
+
+
+def _strict(gateway: Gateway, facts: HostFacts) -> Iterator[str]:
+    """The uplinks that would drop clients whose way back leads, for all the kernel knows, by another one.
+
+    Of the interface's own setting and that of all, the larger one holds (ip-sysctl.rst).
+    """
+    for name in dict.fromkeys(own.interface for server in gateway.multihomes for own in server.uplinks):
+        found = [facts.sysctls.get(rp_filter_of(each)) for each in ("all", name)]
+        if None not in found and max(found, key=str) == "1":
+            yield name
 
 
 def _listening_to_routers(facts: HostFacts) -> list[str]:
@@ -93,6 +106,10 @@ def forwarding_of(interface: str) -> str:
     return f"net/ipv6/conf/{interface}/forwarding"
 
 
+def rp_filter_of(interface: str) -> str:
+    return f"net/ipv4/conf/{interface}/rp_filter"
+
+
 def accept_ra_of(interface: str) -> str:
     return f"net/ipv6/conf/{interface}/accept_ra"
 
@@ -104,7 +121,7 @@ def touched(plan: HostPlan, facts: HostFacts) -> dict[str, str]:
     return {
         key: value
         for key, value in facts.sysctls.items()
-        if key in written or (key.startswith(tuple(along)) and not key.endswith("/accept_ra"))
+        if key in written or (key.startswith(tuple(along)) and not key.endswith(("/accept_ra", "/rp_filter")))
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pointsman.kernel import announce, iproute, sysctl
 from pointsman.kernel.errors import KernelError
@@ -10,9 +10,16 @@ from pointsman.model import Family
 from pointsman.plan.host import CarriedAddress, HostFacts, restoring, settings_read
 
 
-def read_facts() -> HostFacts:
+def read_facts(uplinks: Collection[str] = ()) -> HostFacts:
+    """What is found of this machine, and of the uplinks of multihomed servers."""
     interfaces = {family: tuple(sysctl.interfaces(family.value)) for family in Family}
-    return HostFacts(iproute.addresses(), read_settings(settings_read(interfaces)), interfaces)
+    return HostFacts(iproute.addresses(), read_settings(settings_read(interfaces, uplinks)), interfaces)
+
+
+def present(interfaces: Iterable[str]) -> tuple[str, ...]:
+    """Those that are there."""
+    links = iproute.links()
+    return tuple(name for name in interfaces if name in links)
 
 
 def read_settings(keys: Iterable[str]) -> dict[str, str]:

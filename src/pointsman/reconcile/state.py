@@ -20,15 +20,30 @@ from pointsman import config, model, plan
 from pointsman.kernel import netns
 from pointsman.kernel.errors import KernelError
 from pointsman.model import Node, NodeAddress, NodeState, NodeStates
+from pointsman.model.abilities import NFTABLES
 from pointsman.plan.host import CarriedAddress
 from pointsman.plan.inputs import Capabilities, Leaving, Retired
 from pointsman.plan.labels import Labels
 
-VERSION = 1
+VERSION = 3
+READ = (2, VERSION)
+"""Versions that are understood; 2 knows of no backup nodes; either may know of no shares and replacements."""
 ROOT = Path("/run/pointsman")
 ENVIRONMENT = "POINTSMAN_STATE_DIR"
-OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
-FIRST_NAMESPACE = Path("/proc/1/ns/net")
+
+
+class StrangeFileError(KernelError):
+    """A file that was not written by this version, or was damaged since."""
+
+
+def set_aside(path: Path) -> str:
+    """Move a strange file out of the way and say so; raise KernelError."""
+    kept = path.with_name(f"{path.name}.strange")
+    try:
+        path.replace(kept)
+    except OSError as problem:
+        raise KernelError(f"cannot move {path} away: {problem.strerror}") from None
+    return f"{path} was damaged, or another version's; what it held is forgotten, and it is kept as {kept}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,8 @@ class Retirement:
 class AppliedState:
     """The inputs of the applied ruleset (so that it can be compiled again), and what the machine was before.
 
-    ``text`` is None where nothing is applied but the machine is still to be put back.
+    ``text`` is None where nothing is applied but the machine is still to be put back. ``replacements`` are addresses
+    of nodes that other machines have taken over, in place of the text's.
     """
 
     filename: str = ""
@@ -63,12 +79,16 @@ class AppliedState:
     capabilities: Capabilities = field(default_factory=Capabilities)
     settings: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[CarriedAddress, ...] = ()
+    dataplane: str = NFTABLES
+    dataplane_reason: str = ""
+    interfaces: tuple[str, ...] = ()
+    clients_only: tuple[str, ...] = ()
+    replacements: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def stamp(self) -> str:
         """Tell the tables that are made from this state, by this version's compilers, from any others."""
-        made_from = {
-            key: value for key, value in _to_json(self).items() if key not in ("settings", "addresses")
-        }
+        machine = ("settings", "addresses", "dataplane_reason", "interfaces", "clients_only")
+        made_from = {key: value for key, value in _to_json(self).items() if key not in machine}
         content = json.dumps(made_from, sort_keys=True).encode()
         return hashlib.blake2b(content, key=_compilers(), digest_size=16).hexdigest()
 
@@ -93,13 +113,8 @@ def state_directory() -> Path:
     """One folder for each network namespace, so that several gateways fit on a machine."""
     if ENVIRONMENT in os.environ:
         return Path(os.environ[ENVIRONMENT])
-    try:
-        is_first = OWN_NAMESPACE.stat().st_ino == FIRST_NAMESPACE.stat().st_ino
-    except OSError:
-        is_first = False
-    if is_first:
-        return ROOT
-    return ROOT / f"netns-{netns.cookie() or OWN_NAMESPACE.stat().st_ino}"
+    own = netns.folder()
+    return ROOT / own if own else ROOT
 
 
 class StateFile:
@@ -134,7 +149,10 @@ class StateFile:
             try:
                 if os.fstat(handle).st_uid != os.geteuid():
                     raise PermissionError(errno.EPERM, "it belongs to another user")
-                os.fchmod(handle, 0o700)
+                if (
+                    os.fstat(handle).st_mode & 0o777 != 0o700
+                ):  # a file system that is read-only refuses in any case
+                    os.fchmod(handle, 0o700)
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if self._directory.stat().st_ino == os.fstat(handle).st_ino:
                     # A child that carries out a transaction keeps the lock if this process is killed.
@@ -153,21 +171,29 @@ class StateFile:
         Raises KernelError where the file cannot be read or understood.
         """
         try:
-            content = self._file.read_text()
+            content = self._file.read_text(errors="replace")
         except FileNotFoundError:
             return AppliedState(), None
         except OSError as problem:
             raise KernelError(f"cannot read {self._file}: {problem.strerror}; run as root") from None
         try:
             data = json.loads(content)
-            if data["version"] != VERSION:
+            if data["version"] not in READ:
                 raise ValueError(data["version"])
             pending = data["pending"]
             return _from_json(data["applied"]), None if pending is None else _from_json(pending)
-        except (ValueError, KeyError, TypeError):
-            raise KernelError(
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StrangeFileError(
                 f"{self._file} is not this version's; remove it, then `pointsman apply` starts afresh"
             ) from None
+
+    def set_aside(self) -> list[str]:
+        """Move the file away where it cannot be understood; what was done, in words."""
+        try:
+            self.read()
+        except StrangeFileError:
+            return [set_aside(self._file)]
+        return []
 
     def write(self, state: AppliedState, pending: AppliedState | None = None) -> None:
         """Replace the file in one step, so that a killed process leaves the old one or the new one."""
@@ -184,21 +210,31 @@ class StateFile:
                 os.fsync(out.fileno())
             temporary.replace(self._file)
         except OSError as problem:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise KernelError(f"cannot write {self._file}: {problem.strerror}") from None
 
     def remove(self) -> None:
-        self._file.unlink(missing_ok=True)
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError as problem:
+            raise KernelError(f"cannot remove {self._file}: {problem.strerror}") from None
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
     addresses = [[str(own.address), own.port] for own in node.addresses]
-    return {"name": node.name, "id": node.id, "weight": node.weight, "addresses": addresses}
+    return {
+        "name": node.name,
+        "id": node.id,
+        "weight": node.weight,
+        "backup": node.backup,
+        "addresses": addresses,
+    }
 
 
 def _node_from_json(data: dict[str, Any]) -> Node:
     addresses = tuple(NodeAddress(ip_address(address), port) for address, port in data["addresses"])
-    return Node(data["name"], addresses, data["id"], data["weight"])
+    return Node(data["name"], addresses, data["id"], data["weight"], data.get("backup", False))
 
 
 def _to_json(state: AppliedState) -> dict[str, Any]:
@@ -206,6 +242,7 @@ def _to_json(state: AppliedState) -> dict[str, Any]:
         "filename": state.filename,
         "text": state.text,
         "states": [[service, node, str(value)] for (service, node), value in state.states.exceptions.items()],
+        "shares": [[service, node, share] for (service, node), share in state.states.shares.items()],
         "labels": [
             [name, [str(address) for address in addresses], label]
             for (name, addresses), label in state.labels.by_node.items()
@@ -225,6 +262,13 @@ def _to_json(state: AppliedState) -> dict[str, Any]:
         "defragment_by_tproxy": state.capabilities.defragment_by_tproxy,
         "settings": dict(state.settings),
         "addresses": [[str(own.address), own.interface] for own in state.addresses],
+        "dataplane": state.dataplane,
+        "dataplane_reason": state.dataplane_reason,
+        "interfaces": list(state.interfaces),
+        "clients_only": list(state.clients_only),
+        "replacements": [
+            [service, node, list(texts)] for (service, node), texts in sorted(state.replacements.items())
+        ],
     }
 
 
@@ -243,7 +287,10 @@ def _from_json(data: dict[str, Any]) -> AppliedState:
     return AppliedState(
         filename=data["filename"],
         text=data["text"],
-        states=NodeStates({(service, node): NodeState(value) for service, node, value in data["states"]}),
+        states=NodeStates(
+            {(service, node): NodeState(value) for service, node, value in data["states"]},
+            {(service, node): share for service, node, share in data.get("shares", ())},
+        ),
         labels=Labels(labels, dict(data["resting"])),
         departures=departures,
         retirements=tuple(
@@ -252,4 +299,9 @@ def _from_json(data: dict[str, Any]) -> AppliedState:
         capabilities=Capabilities(data["defragment_by_tproxy"]),
         settings=data["settings"],
         addresses=tuple(CarriedAddress(ip_address(address), name) for address, name in data["addresses"]),
+        dataplane=data["dataplane"],
+        dataplane_reason=data["dataplane_reason"],
+        interfaces=tuple(data["interfaces"]),
+        clients_only=tuple(data["clients_only"]),
+        replacements={(service, node): tuple(texts) for service, node, texts in data.get("replacements", ())},
     )

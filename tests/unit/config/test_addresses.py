@@ -210,3 +210,37 @@ def test_a_node_port_of_its_own_is_a_way_out(changed: Changed) -> None:
     parse(
         changed((UDP_LISTEN, '["192.0.2.10:5683", { address = "192.0.2.11:5683", node_port = 15683 }]')), "g"
     )
+
+
+def beside_coaps(protocol: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Changes that have the second service listen where the first does, in its own protocol."""
+    return (UDP_LISTEN, '["192.0.2.10:5684"]'), ('protocol = "udp"', f'protocol = "{protocol}"')
+
+
+def test_tcp_and_udp_share_an_address_a_port_and_the_nodes(mistakes: Mistakes, changed: Changed) -> None:
+    gateway = parse(changed(*beside_coaps("tcp")), "g").gateway
+    first, second = (service.listeners[0].endpoint for service in gateway.services)
+    assert first == second
+    assert mistakes(changed(*beside_coaps("udp"))) == [
+        "g:22: service coap: listener 192.0.2.10:5684 is service coaps's already, on line 8; "
+        "each address and port once in the file"
+    ]
+
+
+def test_two_tcp_listeners_in_one_place_are_one_too_many(mistakes: Mistakes, changed: Changed) -> None:
+    text = changed(
+        (UDP_LISTEN, '["192.0.2.10:5683", "192.0.2.10:5683"]'), ('protocol = "udp"', 'protocol = "tcp"')
+    )
+    assert mistakes(text) == [
+        "g:22: service coap: listener 192.0.2.10:5683 is this service's already, on line 22; "
+        "each address and port once in the file"
+    ]
+
+
+def test_replies_of_two_tcp_listeners_are_told_apart_like_udps(mistakes: Mistakes, changed: Changed) -> None:
+    text = changed(
+        (UDP_LISTEN, '["192.0.2.10:5683", "192.0.2.11:5683"]'), ('protocol = "udp"', 'protocol = "tcp"')
+    )
+    (line,) = mistakes(text)
+    assert line.startswith("g:22: service coap: listener 192.0.2.11:5683 reaches node n1 at 10.0.0.11:5683")
+    assert line.endswith(WHY)

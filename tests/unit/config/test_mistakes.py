@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from pointsman.config import parse
+from pointsman.config.document import Document, ServiceTable
+from pointsman.model import Protocol, abilities
 
 Mistakes = Callable[[str], list[str]]
 Changed = Callable[..., str]
@@ -17,12 +19,12 @@ Changed = Callable[..., str]
 NAMES = "1..63 letters, digits, dots, underscores or hyphens, the first a letter or digit"
 SERVICE_NAMES = "1..31 lower-case letters, digits or hyphens, the first a letter"
 DURATIONS = '"90s", "5m", "2h", "1d" or whole seconds; 1s..1d'
-SERVICE_KEYS = (
-    "name, protocol, listen, node, forward, scheduler, connection_id, cid_unknown, cid_node_down, "
-    "handshake_timeout, flow_timeout, maglev_table_size, flow_table_size"
-)
+SERVICE_KEYS = ", ".join(ServiceTable.model_fields)
+TOP_KEYS = ", ".join(Document.model_fields)
 HEADER = 'protocol = "dtls"'
 UDP_HEADER = 'protocol = "udp"'
+GATEWAY_KEYS = "name, dataplane, interfaces, flow_memory, hash_seed"
+INTERFACES = 'an array of interface names: interfaces = ["wan0", "lan0"]'
 
 KEYS = [
     ('name = "edge-1"', "", f"g:1: gateway: name is missing; {NAMES}"),
@@ -37,12 +39,12 @@ KEYS = [
     (
         'name = "edge-1"',
         'nme = "edge-1"',
-        "g:2: gateway: unknown key nme; did you mean name? Known here: name, dataplane, hash_seed",
+        f"g:2: gateway: unknown key nme; did you mean name? Known here: {GATEWAY_KEYS}",
     ),
     (
         "hash_seed = 1",
         "hash-seed = 1",
-        "g:3: gateway: unknown key hash-seed; did you mean hash_seed? Known here: name, dataplane, hash_seed",
+        f"g:3: gateway: unknown key hash-seed; did you mean hash_seed? Known here: {GATEWAY_KEYS}",
     ),
     (
         "hash_seed = 1",
@@ -58,21 +60,41 @@ KEYS = [
     ),
     (
         "hash_seed = 1",
-        'hash_seed = 1\ndataplane = "xdp"',
-        'g:4: gateway: dataplane "xdp" is not available in this version; "auto" or "nftables"',
+        'hash_seed = 1\ndataplane = "ipvs"',
+        'g:4: gateway: dataplane "ipvs" is unknown; "auto", "nftables" or "xdp"',
     ),
     (
         "hash_seed = 1",
-        'hash_seed = 1\ndataplane = "ipvs"',
-        'g:4: gateway: dataplane "ipvs" is unknown; "auto" or "nftables"',
+        'hash_seed = 1\ninterfaces = "wan0"',
+        f'g:4: gateway: interfaces "wan0" is a string; {INTERFACES}',
+    ),
+    (
+        "hash_seed = 1",
+        "hash_seed = 1\ninterfaces = [1]",
+        f"g:4: gateway: interfaces holds an integer; {INTERFACES}",
+    ),
+    (
+        "hash_seed = 1",
+        'hash_seed = 1\ninterfaces = ["wan0", "eth0:1"]',
+        f'g:4: gateway: interfaces "eth0:1" is malformed; {INTERFACES}',
+    ),
+    (
+        "hash_seed = 1",
+        "hash_seed = 1\nflow_memory = 7",
+        "g:4: gateway: flow_memory 7 is out of range; 8..67108864",
+    ),
+    (
+        "hash_seed = 1",
+        'hash_seed = 1\nflow_memory = "1M"',
+        'g:4: gateway: flow_memory "1M" is a string; 8..67108864',
     ),
     (
         "hash_seed = 1",
         "hash_seed = 1\nflow_timeout = 5",
         "g:4: gateway: unknown key flow_timeout; a key of [[service]]",
     ),
-    ("[gateway]", 'title = "x"\n[gateway]', "g:1: unknown key title; known here: gateway, service"),
-    ("[gateway]", '"a b" = 1\n[gateway]', 'g:1: unknown key "a b"; known here: gateway, service'),
+    ("[gateway]", 'title = "x"\n[gateway]', f"g:1: unknown key title; known here: {TOP_KEYS}"),
+    ("[gateway]", '"a b" = 1\n[gateway]', f'g:1: unknown key "a b"; known here: {TOP_KEYS}'),
     ('name = "coaps"', 'name = "CoAPs"', f'g:6: service CoAPs: name "CoAPs" is malformed; {SERVICE_NAMES}'),
     ('name = "coaps"', "", f"g:5: service #1: name is missing; {SERVICE_NAMES}"),
     (
@@ -82,21 +104,37 @@ KEYS = [
     ),
     (
         HEADER,
-        'protocol = "tcp"',
-        'g:7: service coaps: protocol "tcp" is not available in this version; "dtls" or "udp"',
+        'protocol = "sctp"',
+        'g:7: service coaps: protocol "sctp" is unknown; "dtls", "udp" or "tcp"',
     ),
-    (HEADER, "protocol = true", 'g:7: service coaps: protocol true is a boolean; "dtls" or "udp"'),
+    (HEADER, "protocol = true", 'g:7: service coaps: protocol true is a boolean; "dtls", "udp" or "tcp"'),
     (
         HEADER,
-        HEADER + '\nforward = "dsr"',
-        'g:8: service coaps: forward "dsr" is not available in this version; "nat"',
+        HEADER + '\nforward = "tunnel"',
+        'g:5: service coaps: forward = "tunnel" without source; source = ["10.0.0.1"], an address of the gateway',
     ),
     (
         HEADER,
-        HEADER + '\nscheduler = "round-robin"',
-        'g:8: service coaps: scheduler "round-robin" is not available in this version; "maglev"',
+        HEADER + '\nforward = "tunnel"\nsource = "fd00::1"',
+        "g:9: service coaps: source has no IPv4 address for listener 192.0.2.10:5684; "
+        "an address of every family that the service listens on",
     ),
-    (HEADER, HEADER + '\nscheduler = "rr"', 'g:8: service coaps: scheduler "rr" is unknown; "maglev"'),
+    (
+        HEADER,
+        HEADER + '\nforward = "tunnel"\nsource = ["192.0.2.10", "fd00::1"]',
+        "g:9: service coaps: source 192.0.2.10 is a listener's address, which nodes have too and drop as a martian; "
+        "another address of the gateway",
+    ),
+    (
+        HEADER,
+        HEADER + '\nforward = "dsr"\nsource = "10.0.0.1"',
+        'g:9: service coaps: source with forward = "dsr"; leave it out; it is for forward = "full-nat" and "tunnel"',
+    ),
+    (
+        HEADER,
+        HEADER + '\nscheduler = "rr"',
+        'g:8: service coaps: scheduler "rr" is unknown; "maglev", "random", "round-robin" or "least-connections"',
+    ),
     (HEADER, HEADER + "\nid = 1", "g:8: service coaps: unknown key id; a key of [[service.node]]"),
     (
         HEADER,
@@ -172,6 +210,11 @@ KEYS = [
         UDP_HEADER + '\nconnection_id = "californium"',
         'g:22: service coap: connection_id on a udp service; leave it out, or use protocol = "dtls"',
     ),
+    (
+        UDP_HEADER,
+        'protocol = "tcp"\nhandshake_timeout = "9s"',
+        "g:22: service coap: handshake_timeout on a tcp service; leave it out; flow_timeout is for tcp",
+    ),
 ]
 
 
@@ -182,6 +225,25 @@ def test_the_file_that_the_mistakes_are_made_in_has_none(good: str) -> None:
 @pytest.mark.parametrize(("old", "new", "line"), KEYS)
 def test_mistakes_in_keys(old: str, new: str, line: str, mistakes: Mistakes, changed: Changed) -> None:
     assert mistakes(changed((old, new))) == [line]
+
+
+def test_what_one_plane_alone_carries_is_a_mistake_on_the_other(
+    mistakes: Mistakes, changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks = {"nftables": frozenset({("protocol", Protocol.TCP)}), "xdp": frozenset[tuple[str, str]]()}
+    monkeypatch.setattr(abilities, "_LACKS", lacks)
+
+    def text(plane: str) -> str:
+        return changed(
+            ("hash_seed = 1", f'hash_seed = 1\ndataplane = "{plane}"'), (UDP_HEADER, 'protocol = "tcp"')
+        )
+
+    assert mistakes(text("nftables")) == [
+        'g:22: service coap: protocol = "tcp" is not carried by dataplane "nftables" in this version; '
+        'dataplane = "xdp" or "auto"'
+    ]
+    for plane in ("xdp", "auto"):
+        assert parse(text(plane), "g").gateway.services[1].protocol is Protocol.TCP
 
 
 def test_a_misspelt_connection_id_is_not_also_missing(mistakes: Mistakes, changed: Changed) -> None:
@@ -257,7 +319,7 @@ def test_all_mistakes_of_a_file_come_at_once_by_line_and_none_twice(
 ) -> None:
     text = changed(
         ('name = "edge-1"', 'nme = "edge-1"'),
-        (HEADER, 'protocol = "tcp"'),
+        (HEADER, 'protocol = "sctp"'),
         ('"192.0.2.10:5684"', '"192.0.2.10"'),
         ("bits = 8", "bits = 80"),
         ('name = "n1"', 'name = "n 1"'),

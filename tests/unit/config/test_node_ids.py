@@ -81,7 +81,7 @@ def test_mistakes_in_connection_ids(new: str, line: str, mistakes: Mistakes, cha
             "id = 2",
             "id = 2\n  weights = 1",
             "g:17: service coaps, node n2: unknown key weights; did you mean weight? "
-            "Known here: name, address, id, weight",
+            "Known here: name, address, id, weight, backup",
         ),
         (
             "id = 2",

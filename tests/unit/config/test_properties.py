@@ -44,6 +44,12 @@ name = "coap"
 protocol = "udp"
 listen = ["192.0.2.10:5683"]
 node = [{ name = "n1", address = "10.0.0.11" }]
+  [[service.check]]
+  type = "udp"
+  send_hex = "00"
+  expect = "pong*"
+  interval = "500ms"
+  timeout = "50ms"
 """
 
 
@@ -108,7 +114,8 @@ def test_lines_lost_repeated_or_moved_are_answered(indices: list[int], random: A
 
 NAMES = [
     "name", "id", "address", "weight", "node", "listen", "protocol", "connection_id", "offset", "bits",
-    "length", "interface", "node_port", "forward", "cid_unknown", "flow_timeout", "hash_seed", "zz",
+    "length", "interface", "node_port", "forward", "check", "type", "interval", "codes", "path",
+    "source", "cid_unknown", "flow_timeout", "hash_seed", "zz",
 ]  # fmt: skip
 TOML = st.recursive(
     st.one_of(
@@ -153,6 +160,8 @@ KEYS = [
     "forward",
     "flow_timeout",
     "maglev_table_size",
+    "check",
+    "require",
     "zz",
 ]
 

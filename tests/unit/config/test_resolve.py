@@ -123,6 +123,22 @@ def test_a_node_serves_on_its_own_port_else_the_listeners_node_port_else_the_lis
     assert [listener.family for listener in service.listeners] == [Family.V4, Family.V6]
 
 
+def test_an_xdp_gateway_names_its_interfaces_and_its_flow_memory() -> None:
+    xdp = FULL.replace(
+        'dataplane = "nftables"',
+        'dataplane = "xdp"\ninterfaces = ["wan0", "lan0"]\nflow_memory = 4000000',
+    )
+    gateway = parse(xdp, "g").gateway
+    assert gateway.dataplane is DataPlaneChoice.XDP
+    assert (gateway.interfaces, gateway.flow_memory) == (("wan0", "lan0"), 4_000_000)
+    without = parse(FULL, "g").gateway
+    assert (without.interfaces, without.flow_memory) == ((), 1_000_000)
+
+
+def test_a_service_that_names_no_flow_table_size_has_the_planes() -> None:
+    assert [service.flow_table_size for service in parse(FULL, "g").gateway.services] == [1024, None]
+
+
 def test_californium_is_the_first_byte_of_an_id_of_any_length() -> None:
     text = FULL.replace("{ offset = 0, bits = 8, length = 6 }", '"californium"')
     assert parse(text, "g").gateway.services[0].connection_id == ConnectionIdRange(0, 8, None)

@@ -25,7 +25,7 @@ def test_it_is_json_schema_with_title_and_example() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "Pointsman gateway"
-    assert schema["required"] == ["gateway", "service"]
+    assert schema["required"] == ["gateway"]
     assert json.loads(json.dumps(schema)) == schema == json_schema()
 
 
@@ -61,11 +61,15 @@ def test_durations_are_strings_of_a_pattern_or_seconds() -> None:
 
 def test_choices_and_defaults_are_told() -> None:
     service = json_schema()["$defs"]["ServiceTable"]["properties"]
-    assert service["protocol"]["enum"] == ["dtls", "udp"]
+    assert service["protocol"]["enum"] == ["dtls", "udp", "tcp"]
     assert service["cid_unknown"]["enum"] == ["drop", "balance"]
     assert service["cid_unknown"]["default"] == "drop"
     assert service["handshake_timeout"]["default"] == "120s"
-    assert json_schema()["$defs"]["GatewayTable"]["properties"]["dataplane"]["default"] == "auto"
+    assert "default" not in service["flow_table_size"]  # it depends on the data plane
+    gateway = json_schema()["$defs"]["GatewayTable"]["properties"]
+    assert gateway["dataplane"]["enum"] == ["auto", "nftables", "xdp"]
+    assert gateway["dataplane"]["default"] == "auto"
+    assert gateway["flow_memory"]["default"] == 1_000_000
 
 
 def test_listeners_and_connection_ids_have_a_short_form() -> None:

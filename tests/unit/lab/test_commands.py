@@ -7,6 +7,7 @@ import pytest
 
 from pointsman.lab.commands import Script, building, nat_table, tearing_down
 from pointsman.lab.topology import Topology
+from pointsman.lab.uplinks import World
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -23,6 +24,17 @@ def text(script: Script) -> str:
     [
         Topology("small", nodes=1, nats=0),
         Topology("home", nodes=2, nats=1, devices_per_nat=2, addresses_per_nat=2),
+        Topology(
+            "far", nodes=1, nats=0, direct=True, router=True, node_addresses=(("10.1.0.11", "fd00:1::11"),)
+        ),
+        Topology(
+            "uplinks",
+            nats=0,
+            worlds=(
+                World("wan0", ("192.0.2.2/24", "2001:db8:a::2/64"), ("192.0.2.1", "2001:db8:a::1")),
+                World("lte0", ("198.18.2.2/24", "2001:db8:18:2::2/64"), ("198.18.2.1", "fe80::1")),
+            ),
+        ),
     ],
     ids=lambda topology: topology.name,
 )

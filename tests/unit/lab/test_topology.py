@@ -54,8 +54,16 @@ def test_addresses_macs_and_namespaces_are_unique(lab: Topology) -> None:
     )
 
 
-def test_every_next_hop_is_on_link() -> None:
-    for machine in Topology("t", nats=30, devices_per_nat=2).machines:
+@pytest.mark.parametrize(
+    "lab",
+    [
+        Topology("t", nats=30, devices_per_nat=2),
+        Topology("t", nodes=1, direct=True, router=True, node_addresses=(("10.1.0.11", "fd00:1::11"),)),
+    ],
+    ids=["NATs", "behind a router"],
+)
+def test_every_next_hop_is_on_link(lab: Topology) -> None:
+    for machine in lab.machines:
         for route in machine.routes:
             plug = machine.interface(route.device) if route.device != "lo" else None
             onlink = [own.network for own in plug.addresses] if plug else []

@@ -82,3 +82,58 @@ def test_record_too_short_for_its_id_is_unknown() -> None:
 def test_what_no_service_listens_for_is_left_to_the_kernel() -> None:
     found = explained(b"", listener=Endpoint(VIP.address, 1))
     assert (found.service, found.dropped) == (None, False)
+
+
+def filtered(settings: str) -> str:
+    return TEXT.replace("[gateway]", '[gateway]\ndataplane = "nftables"').replace(
+        '[[service.node]]\nname = "n1"', f'[service.filter]\n{settings}\n[[service.node]]\nname = "n1"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "payload", "verdict"),
+    [
+        ("", b"\x17\xfe\xff", Verdict.NOT_DTLS),
+        ("", dtls.application_data()[:20], Verdict.BAD_LENGTH),
+        ("", dtls.cid_record(b"\1abcde", epoch=0), Verdict.BAD_EPOCH),
+        ("drop_source_ports = [40000]", dtls.application_data(), Verdict.SOURCE_PORT),
+        ('deny = ["198.51.100.0/24"]', dtls.application_data(), Verdict.DENIED),
+    ],
+)
+def test_what_a_filter_drops_goes_nowhere(settings: str, payload: bytes, verdict: Verdict) -> None:
+    found = explained(payload, filtered(settings))
+    assert (found.verdict, found.node, found.dropped) == (verdict, None, True)
+    assert str(verdict) in found.steps[-1]
+    passed = explained(payload, filtered(f'mode = "monitor"\n{settings}'))
+    assert (passed.dropped, "monitor" in " ".join(passed.steps)) == (False, True)
+
+
+def test_what_a_filter_has_nothing_against_goes_on() -> None:
+    settings = 'allow = ["198.51.100.7"]\ndeny = ["198.51.100.0/24"]\ndrop_source_ports = [40000]'
+    assert explained(dtls.cid_record(b"\1abcde"), filtered(settings)).node == "n1"
+    assert explained(b"", filtered("")).verdict == Verdict.BALANCED
+
+
+PLAIN = TEXT.replace('"dtls"', '"tcp"').replace('connection_id = "californium"\n', "").replace("id = 1\n", "")
+PLAIN = PLAIN.replace("id = 2\n", "weight = 3\n")
+
+
+@pytest.mark.parametrize("scheduler", ["random", "round-robin"])
+def test_what_cannot_be_foretold_is_said_to_be_so(scheduler: str) -> None:
+    text = PLAIN.replace('"tcp"', f'"tcp"\nscheduler = "{scheduler}"')
+    text = text.replace("hash_seed = 1", 'hash_seed = 1\ndataplane = "nftables"')
+    found = explained(b"", text)
+    assert (found.node, found.dropped, found.candidates) == (None, False, ("n1", "n2"))
+    assert (
+        found.steps[-1] == f"{scheduler}: one of n1 (1 of 4), n2 (3 of 4); which of them cannot be foretold"
+    )
+    alone = explained(b"", text, states={"n1": NodeState.DRAINING})
+    assert (alone.node, str(alone.target), alone.candidates) == ("n2", "10.0.0.12:15684", ())
+
+
+def test_affinity_is_told_of() -> None:
+    text = PLAIN.replace('"tcp"', '"tcp"\naffinity = { ip4 = 24 }')
+    text = text.replace("hash_seed = 1", 'hash_seed = 1\ndataplane = "nftables"')
+    found = explained(b"", text)
+    assert "affinity: if clients of 198.51.100.0/24 were heard lately" in found.steps[-2]
+    assert found.node is not None

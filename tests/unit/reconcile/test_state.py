@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,12 +18,16 @@ NODE = Node("n1", (NodeAddress(ip_address("10.0.0.11"), 15684), NodeAddress(ip_a
 STATE = AppliedState(
     filename="gateway.toml",
     text="[gateway]\n",
-    states=NodeStates({("coaps", "n1"): NodeState.DRAINING}),
+    states=NodeStates({("coaps", "n1"): NodeState.DRAINING}, {("coaps", "n2"): 30}),
     labels=Labels({node_key(NODE): 5}, {6: 12.5}),
     departures=(Departure(Leaving("coaps", NODE, 5, 120), 99.5),),
     capabilities=Capabilities(defragment_by_tproxy=False),
     settings={"net/ipv4/ip_forward": "0"},
     addresses=(CarriedAddress(ip_address("192.0.2.10"), "wan0"),),
+    dataplane="xdp",
+    dataplane_reason="as configured",
+    interfaces=("lan0", "wan0"),
+    replacements={("coaps", "n1"): ("10.0.0.21", "fd00::21")},
 )
 
 
@@ -31,6 +37,35 @@ def test_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert file.read() == (STATE, AppliedState())
     file.write(STATE)
     assert file.read() == (STATE, None)
+
+
+def test_stamp_tells_what_the_tables_are_made_from_and_nothing_of_the_machine() -> None:
+    same = (
+        replace(STATE, settings={}),
+        replace(STATE, addresses=()),
+        replace(STATE, dataplane_reason="auto: every interface has it in its driver"),
+        replace(STATE, interfaces=("wan0",)),
+    )
+    assert {state.stamp() for state in same} == {STATE.stamp()}
+    others = (
+        replace(STATE, dataplane="nftables"),
+        replace(STATE, text=""),
+        replace(STATE, states=NodeStates()),
+        replace(STATE, states=replace(STATE.states, shares={})),
+        replace(STATE, departures=()),
+        replace(STATE, replacements={}),
+    )
+    assert STATE.stamp() not in {state.stamp() for state in others}
+
+
+def test_state_without_shares_and_replacements_is_read_as_one_that_has_none(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    file.write(STATE)
+    content = json.loads((tmp_path / "applied.json").read_text())
+    del content["applied"]["shares"], content["applied"]["replacements"]
+    (tmp_path / "applied.json").write_text(json.dumps(content))
+    older = replace(STATE, states=replace(STATE.states, shares={}), replacements={})
+    assert file.read() == (older, None)
 
 
 def test_no_file_is_an_empty_state(tmp_path: Path) -> None:
@@ -74,3 +109,33 @@ def test_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KernelError, match="cannot use"), StateFile(tmp_path / "file" / "below").locked():
         pass
+
+
+def test_the_version_before_is_understood(tmp_path: Path) -> None:
+    """An upgrade finds the settings that `down` is to put back."""
+    file = StateFile(tmp_path)
+    file.write(STATE)
+    written = tmp_path / "applied.json"
+    data = json.loads(written.read_text())
+    data["version"] = 2
+    del data["applied"]["departures"][0]["node"]["backup"]
+    written.write_text(json.dumps(data))
+    assert file.read() == (STATE, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\xff\xfe", b"[]", b'{"version": 99}', b'{"version": 3, "pending": null, "applied": 1}'],
+)
+def test_a_strange_file_is_moved_away_once_and_kept(tmp_path: Path, content: bytes) -> None:
+    file = StateFile(tmp_path)
+    assert file.set_aside() == []
+    file.write(STATE)
+    assert file.set_aside() == []
+    (tmp_path / "applied.json").write_bytes(content)
+    told = file.set_aside()
+    assert len(told) == 1
+    assert "applied.json.strange" in told[0]
+    assert (tmp_path / "applied.json.strange").read_bytes() == content
+    assert file.read() == (AppliedState(), None)
+    assert file.set_aside() == []

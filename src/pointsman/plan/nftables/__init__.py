@@ -12,8 +12,10 @@ from pointsman.plan.nftables.ruleset import (
     scaffold,
     stamp,
 )
+from pointsman.plan.nftables.transaction import ALL_TABLES, direct_changes, removal, stale_tables, transaction
 
 __all__ = [
+    "ALL_TABLES",
     "TABLE",
     "Chain",
     "Ruleset",
@@ -21,7 +23,11 @@ __all__ = [
     "add_applied",
     "changes",
     "compile_ruleset",
+    "direct_changes",
+    "removal",
     "render",
     "scaffold",
+    "stale_tables",
     "stamp",
+    "transaction",
 ]

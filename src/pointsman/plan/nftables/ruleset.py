@@ -22,6 +22,7 @@ class Set:
     """A set, or a map when ``type_clause`` has a ``:``.
 
     ``elements`` maps keys to values (to "" in a set); a key may carry options (``timeout 9s``).
+    ``limit`` is the limit that each element has for itself.
     ``owned_by_packets`` says that the packet path fills it: its elements are never compared.
     ``content`` is the whole element list as text where the name tells the content: equal names need no comparison.
     """
@@ -32,6 +33,7 @@ class Set:
     size: int | None = None
     flags: str = ""
     counter: bool = False
+    limit: str = ""
     content: str = ""
     owned_by_packets: bool = False
 
@@ -51,6 +53,8 @@ class Set:
             parts.append(f"flags {self.flags}")
         if self.counter:
             parts.append("counter")
+        if self.limit:
+            parts.append(self.limit)
         return tuple(parts)
 
 
@@ -65,10 +69,12 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """The whole table."""
+    """The whole table. ``table`` is its family and name; ``timeouts`` are connection tracking's, named by content."""
 
     sets: Mapping[str, Set]
     chains: Mapping[str, Chain]
+    timeouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    table: str = TABLE
 
 
 def element(key: str, value: str) -> str:
@@ -97,9 +103,13 @@ def body(ruleset: Ruleset) -> str:
 
     Verdict maps are filled after the table, since their chains must be there first.
     """
-    lines = [f"table {TABLE} {{"]
+    lines = [f"table {ruleset.table} {{"]
     for item in ruleset.sets.values():
         lines += _set_lines(item, elements=not is_verdict_map(item))
+    for name, definition in ruleset.timeouts.items():
+        lines.append(f"\tct timeout {name} {{")
+        lines += [f"\t\t{part};" for part in definition.rstrip(";").split("; ")]
+        lines.append("\t}")
     for chain in ruleset.chains.values():
         lines.append(f"\tchain {chain.name} {{")
         if chain.hook:
@@ -109,7 +119,7 @@ def body(ruleset: Ruleset) -> str:
     lines.append("}")
     for item in ruleset.sets.values():
         if item.elements and is_verdict_map(item):
-            lines.append(f"add element {TABLE} {item.name} {{ {item.element_text} }}")
+            lines.append(f"add element {ruleset.table} {item.name} {{ {item.element_text} }}")
     return "\n".join(lines) + "\n"
 
 
@@ -134,8 +144,12 @@ def scaffold(ruleset: Ruleset) -> tuple[Ruleset, list[str]]:
     return Ruleset(empty, {}), pieces
 
 
-def add_set(item: Set) -> str:
-    return f"add {item.kind} {TABLE} {item.name} {{ {'; '.join(item.definition())}; }}"
+def add_set(item: Set, table: str = TABLE) -> str:
+    return f"add {item.kind} {table} {item.name} {{ {'; '.join(item.definition())}; }}"
+
+
+def add_timeout(name: str, definition: str) -> str:
+    return f"add ct timeout {TABLE} {name} {{ {definition} }}"
 
 
 def add_applied() -> str:
@@ -144,4 +158,5 @@ def add_applied() -> str:
 
 def render(ruleset: Ruleset) -> str:
     """One transaction that puts the table in place whole, whatever stood there before."""
-    return f"add table {TABLE}\ndelete table {TABLE}\n{body(ruleset)}{add_applied()}"
+    made = f"add table {ruleset.table}\ndelete table {ruleset.table}\n{body(ruleset)}"
+    return made + add_applied() if ruleset.table == TABLE else made

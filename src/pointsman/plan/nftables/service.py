@@ -7,31 +7,46 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pointsman.model import (
+    Affinity,
     CidPolicy,
     ConnectionIdRange,
     Endpoint,
     Family,
     Listener,
-    Node,
-    NodeState,
     Protocol,
     Service,
 )
-from pointsman.plan.inputs import Leaving
+from pointsman.plan.nftables import affinity, full_nat, tcp
 from pointsman.plan.nftables import expressions as nft
 from pointsman.plan.nftables.expressions import CidBits, FamilyWords
-from pointsman.plan.nftables.names import family_name, listener_name, verdict_set
+from pointsman.plan.nftables.names import (
+    TCP,
+    family_name,
+    filter_name,
+    listener_name,
+    roomy,
+    verdict_set,
+)
+from pointsman.plan.nftables.node_budgets import NodeBudgets
 from pointsman.plan.nftables.ruleset import Chain, Set
-from pointsman.plan.nftables.tables import MaglevTable, table_of
+from pointsman.plan.nftables.scene import ServiceScene
 from pointsman.plan.verdicts import Verdict
 
 BY_CID, BY_FLOW, BY_SCHEDULER = "cid", "flow", "balanced"
 """How a node was chosen: the names of the verdicts' counters."""
 
 
-def address_chain(family: Family) -> str:
-    """The chain that puts the address of the node with the label in the port into the packet."""
+FLOW_TABLE_SIZE = 65536
+"""Flows of a listener whose service does not say how many."""
+
+
+def address_map(family: Family) -> str:
     return f"address{family.value}"
+
+
+def address_chain(words: FamilyWords) -> str:
+    """The chain that puts the address of the node with the label in the port into the packet."""
+    return f"address{words.tag}"
 
 
 def labels_set(family: Family) -> str:
@@ -50,50 +65,8 @@ def count_always(verdict: Verdict) -> str:
     return f"meta l4proto @{verdict}"
 
 
-def sent_chain(use: str, family: Family) -> str:
-    return f"sent_{use}{family.value}"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceScene:
-    """What a service's part of the table depends on; ``states`` and ``labels`` are in the order of its nodes."""
-
-    service: Service
-    states: tuple[NodeState, ...]
-    labels: tuple[int, ...]
-    hash_seed: int
-    leaving: tuple[Leaving, ...]
-    retired: tuple[int, ...] = ()
-
-    @property
-    def flow_seed(self) -> int:
-        """Another seed than the scheduler's, or colliding clients would be those of one slot."""
-        return self.hash_seed ^ 0x9E3779B9
-
-    @property
-    def table(self) -> MaglevTable | None:
-        return table_of(self.service, self.states, self.labels, self.hash_seed)
-
-    def labelled(self) -> list[tuple[int, Node]]:
-        """The nodes that the configuration names, with their labels."""
-        return list(zip(self.labels, self.service.nodes, strict=True))
-
-    def labelled_with_leaving(self) -> list[tuple[int, Node]]:
-        return self.labelled() + [(leaving.label, leaving.node) for leaving in self.leaving]
-
-    def refusing_new(self) -> tuple[int, ...]:
-        """Labels of the nodes that take no new flows."""
-        pairs = zip(self.labels, self.states, strict=True)
-        return tuple(label for label, state in pairs if not state.takes_new_flows)
-
-    def refusing_all(self) -> tuple[int, ...]:
-        """Labels that are not followed: of nodes that take nothing, and of nodes that are the service's no more."""
-        pairs = zip(self.labels, self.states, strict=True)
-        return tuple(label for label, state in pairs if not state.takes_named_packets) + self.retired
-
-    def down_ids(self) -> list[int]:
-        pairs = zip(self.service.nodes, self.states, strict=True)
-        return [node.id for node, state in pairs if node.id is not None and not state.takes_named_packets]
+def sent_chain(use: str, words: FamilyWords, *, tracked: bool = False) -> str:
+    return f"{'tracked' if tracked else 'sent'}_{use}{words.tag}"
 
 
 def _one_of(expression: str, values: Sequence[str]) -> str:
@@ -135,15 +108,10 @@ def leaving_addresses(scene: ServiceScene, family: Family) -> Mapping[str, tuple
     """Label -> address of leaving nodes, with the seconds that are left."""
     return {
         str(leaving.label): (leaving.seconds, str(own.address))
-        for leaving in scene.leaving
+        for leaving in scene.own.leaving
         for own in leaving.node.addresses
         if own.family is family
     }
-
-
-def roomy(count: int) -> int:
-    """A size that a few more nodes do not outgrow: a map of fixed size is the kernel's fastest."""
-    return max(64, 1 << (2 * count - 1).bit_length())
 
 
 @dataclass(frozen=True)
@@ -159,7 +127,7 @@ class ListenerChains:
 
     @cached_property
     def words(self) -> FamilyWords:
-        return nft.WORDS[self.listener.family]
+        return nft.words_of(self.listener.family, self.scene.transport)
 
     @cached_property
     def name(self) -> str:
@@ -180,6 +148,28 @@ class ListenerChains:
     @property
     def flows(self) -> str:
         return f"{self.name}/flows"
+
+    @property
+    def closing(self) -> str:
+        """TCP: the flows that are about to end."""
+        return f"{self.name}/closing"
+
+    @property
+    def networks(self) -> str:
+        """The map of the service's affinity, which its listeners share."""
+        return f"{family_name(self.service, self.listener.family)}/networks"
+
+    @property
+    def by_tcp(self) -> bool:
+        return self.scene.transport == TCP
+
+    @property
+    def flow_key(self) -> str:
+        return self.words.flow_key(self.scene.flow_seed)
+
+    @property
+    def flow_count(self) -> int:
+        return self.service.flow_table_size or FLOW_TABLE_SIZE
 
     @cached_property
     def node_ports(self) -> dict[int, int]:
@@ -202,16 +192,32 @@ class ListenerChains:
 
     def _sent(self, use: str) -> str:
         """How a packet that has its node's address and port goes on its way."""
-        return "notrack accept" if use == BY_CID else f"goto {sent_chain(use, self.listener.family)}"
+        return (
+            "notrack accept"
+            if use == BY_CID
+            else f"goto {sent_chain(use, self.words, tracked=self.scene.tracked)}"
+        )
+
+    @cached_property
+    def budgets(self) -> NodeBudgets | None:
+        """What the filter lets each node have."""
+        scene, own = self.scene, self.service.filter
+        if own is None or not (own.hello.per_node or own.cid.per_node):
+            return None
+        labels = tuple(label for label, _ in scene.labelled_with_leaving())
+        return NodeBudgets(self.service, own, self.listener, self.name, labels, self.words)
 
     def sets(self) -> Iterator[Set]:
-        yield Set(
-            self.flows,
-            f"{self.words.flow_key_type} : {nft.LABEL}",
-            size=self.service.flow_table_size,
-            flags="dynamic,timeout",
-            owned_by_packets=True,
-        )
+        if self.budgets is not None:
+            yield from self.budgets.sets()
+        for name in (self.flows, self.closing) if self.by_tcp else (self.flows,):
+            yield Set(
+                name,
+                f"{self.words.flow_key_type} : {self.words.label_type}",
+                size=self.flow_count,
+                flags="dynamic,timeout",
+                owned_by_packets=True,
+            )
         if self.one_port is None:
             ports = self.node_ports
             for use in (BY_FLOW, BY_SCHEDULER):
@@ -234,47 +240,64 @@ class ListenerChains:
 
     def chains(self) -> Iterator[Chain]:
         yield from self._port_chains()
+        if self.budgets is not None:
+            yield from self.budgets.chains()
         yield Chain(f"{self.name}/touch", tuple(self._touch()))
         yield Chain(f"{self.name}/remember", tuple(self._remember()))
+        if self.service.affinity is not None:
+            yield from self._affine(self.service.affinity)
         yield Chain(f"{self.name}/new", tuple(self._new()))
         yield Chain(f"{self.name}/renew", tuple(self._renew()))
-        yield Chain(f"{self.name}/flow", tuple(self._flow()))
+        if self.service.protocol is not Protocol.DTLS and self._leaving_labels:
+            yield Chain(f"{self.name}/leaving", (f"jump {self.name}/touch", self._deliver_leaving()))
+        yield Chain(f"{self.name}/flow", tuple(self._flow(f"{self.name}/touch")))
+        if self.by_tcp:
+            touch = tcp.touch_closing(
+                self.closing, self.flow_key, self.service.flow_timeout, self.words, f"{self.name}/touch"
+            )
+            yield Chain(f"{self.name}/touch_closing", tuple(touch))
+            yield Chain(f"{self.name}/flow_closing", tuple(self._flow(f"{self.name}/touch_closing")))
         if self.service.connection_id is not None:
             if self.scene.down_ids():
                 yield Chain(f"{self.name}/cid_down", tuple(self._cid_down()))
             yield Chain(f"{self.name}/cid", tuple(self._cid(self.service.connection_id)))
         yield Chain(self.entry, tuple(self._in()))
-        yield Chain(self.reply, tuple(self._reply()))
+        yield from self._reply_chains()
+
+    def _reply_chains(self) -> Iterator[Chain]:
+        if self.scene.tracked:
+            yield Chain(f"{self.name}/answer", tuple(self._reply()))
+            yield Chain(self.reply, full_nat.only_ours(self.words, f"{self.name}/answer"))
+        else:
+            yield Chain(self.reply, tuple(self._reply()))
 
     def _count(self, verdict: Verdict) -> str:
-        return f"{self.words.listener} @{verdict_set(verdict, self.listener.family)}"
+        return f"{self.words.listener} @{verdict_set(verdict, self.listener.family, self.scene.transport)}"
 
     def _follow(self) -> Iterator[str]:
         """Go by the remembered flow, else by the scheduler."""
-        key = self.words.flow_key(self.scene.flow_seed)
-        yield f"{nft.set_label(f'{key} map @{self.flows}')} goto {self.name}/flow"
+        yield f"{self._label(f'{self.flow_key} map @{self.flows}')} goto {self.name}/flow"
+        if self.by_tcp:
+            yield f"{self._label(f'{self.flow_key} map @{self.closing}')} goto {self.name}/flow_closing"
         yield f"goto {self.name}/new"
 
     def _in(self) -> Iterator[str]:
         # Here and not before the look-up, as replies, which never come from lo, need not pay for it.
         yield 'iif "lo" goto from_gateway'
+        if self.service.filter is not None:
+            yield f"jump {filter_name(self.service)}"
+        yield from self._left_alone()
         if self.service.connection_id is not None:
             yield f"{nft.CID_RECORD} goto {self.name}/cid"
         yield from self._follow()
 
     def _cid(self, where: ConnectionIdRange) -> Iterator[str]:
-        bits, family = CidBits(where), family_name(self.service, self.listener.family)
-        down = self.scene.down_ids()
+        bits, down = CidBits(where), self.scene.down_ids()
         if down:
             yield f"{_one_of(bits.expression, [bits.element(i) for i in down])} goto {self.name}/cid_down"
-        to_node = f"{self.words.ip} daddr set {bits.expression} map @{family}/cid"
-        if self.one_port == self.port:
-            yield f"{to_node} {self._sent(BY_CID)}"
-        elif self.one_port is not None:
-            yield f"{to_node} goto {self._port_chain(BY_CID, self.one_port)}"
-        else:
-            yield to_node
-            yield f"{bits.expression} vmap @{self.name}/cid_port"
+        if self.budgets is not None:
+            yield from self.budgets.before_named()
+        yield from self._to_named(bits)
         yield self._count(Verdict.CID_UNKNOWN)
         yield from self._by_policy(self.service.cid_unknown)
 
@@ -288,39 +311,100 @@ class ListenerChains:
         else:
             yield "drop"
 
-    def _flow(self) -> Iterator[str]:
-        """The label is in the port: follow it, unless its node does not take this packet."""
-        refusing = self.scene.refusing_all()
-        # One that has no address of this listener's family is not in this family's map.
-        leaving = tuple(item.label for item in self.scene.leaving if item.node.endpoint(self.listener))
+    @cached_property
+    def _leaving_labels(self) -> tuple[int, ...]:
+        """One that has no address of this listener's family is not in this family's map."""
+        return tuple(item.label for item in self.scene.own.leaving if item.node.endpoint(self.listener))
+
+    @property
+    def _opens(self) -> str | None:
+        """What begins something new: it follows its flow only to a node that takes new ones."""
+        if self.service.protocol is Protocol.DTLS:
+            return nft.FIRST_CLIENT_HELLO
+        return tcp.OPENS if self.by_tcp else None
+
+    def _flow(self, touch: str) -> Iterator[str]:
+        """The label is there: follow it, unless its node does not take this packet."""
+        refusing, leaving, label = self.scene.refusing_all(), self._leaving_labels, self.words.label
         not_up = self.scene.refusing_new() + leaving
         if leaving:
             yield from self._flow_to_leaving(leaving)
         # A flow may outlive its node's label.
-        yield f"{nft.LABEL} != @{labels_set(self.listener.family)} goto {self.name}/renew"
+        yield f"{label} != @{labels_set(self.listener.family)} goto {self.name}/renew"
         if refusing:
-            yield f"{_one_of(nft.LABEL, [*map(str, refusing)])} goto {self.name}/renew"
-        if self.service.protocol is Protocol.DTLS:
+            yield f"{_one_of(label, [*map(str, refusing)])} goto {self.name}/renew"
+        if self._opens is not None:
             if not_up:
                 # A NAT port in use again and again would otherwise feed a draining node for ever.
-                labels = _one_of(nft.LABEL, [*map(str, not_up)])
-                yield f"{nft.FIRST_CLIENT_HELLO} {labels} goto {self.name}/renew"
-            yield f"jump {self.name}/touch"
+                yield f"{self._opens} {_one_of(label, [*map(str, not_up)])} goto {self.name}/renew"
+            if self.budgets is not None:
+                yield from self.budgets.before_labelled()
+            yield f"jump {touch}"
         else:
             draining = [str(label) for label in not_up if label not in refusing]
             # Not refreshed, so that a sender who never pauses leaves a draining node, too.
-            stays = f"{nft.LABEL} != {{ {', '.join(draining)} }} " if draining else ""
-            yield f"{stays}jump {self.name}/touch"
-        yield f"jump {address_chain(self.listener.family)}"
-        yield self._deliver(BY_FLOW)
+            stays = f"{label} != {{ {', '.join(draining)} }} " if draining else ""
+            yield f"{stays}jump {touch}"
+        yield from self._to_labelled(BY_FLOW)
 
     def _flow_to_leaving(self, labels: Sequence[int]) -> Iterator[str]:
-        """Not refreshed, and gone with the kernel's timeout: a removed node keeps no steady sender."""
+        """Gone with the kernel's timeout, so a removed node keeps no steady sender.
+
+        A handshake has no more time than its flow; what ``linger`` is for is refreshed until then.
+        """
+        label = self.words.label
+        if self._opens is not None:
+            yield f"{self._opens} {_one_of(label, [*map(str, labels)])} goto {self.name}/renew"
         if self.service.protocol is Protocol.DTLS:
-            mine = _one_of(nft.LABEL, [*map(str, labels)])
-            yield f"{nft.FIRST_CLIENT_HELLO} {mine} goto {self.name}/renew"
-        to_address = f"{self.words.ip} daddr set {nft.LABEL} map @{leaving_map(self.listener.family)}"
-        yield f"{to_address} {self._deliver(BY_FLOW)}"
+            if self.budgets is not None:
+                mine = _one_of(label, [*map(str, labels)])
+                yield from (f"{mine} {rule}" for rule in self.budgets.before_labelled())
+            yield f"{self._while_leaving()} {self._deliver_leaving()}"
+        else:
+            yield f"{self._while_leaving()} goto {self.name}/leaving"
+
+    # How a label is written and what follows from it: services that are passed by do it otherwise (direct.py).
+
+    def _label(self, source: str) -> str:
+        """Write the label of a node, if the source has one."""
+        return nft.set_label(source)
+
+    def _unlabel(self) -> Iterator[str]:
+        """What is due before a packet whose label led nowhere is looked at again."""
+        yield nft.raw_dport(self.port)
+
+    def _left_alone(self) -> Iterator[str]:
+        """Leave packets to the kernel that cannot be sent on."""
+        yield from ()
+
+    def _from_itself(self) -> Iterator[str]:
+        """Drop what a node would get of itself."""
+        if not self.scene.tracked:  # else the answer comes back here
+            yield f"{self.words.ip} saddr . {self.words.label} @hairpin{self.listener.family.value} drop"
+
+    def _to_labelled(self, use: str) -> Iterator[str]:
+        """Send to the node of the label."""
+        yield f"jump {address_chain(self.words)}"
+        yield self._deliver(use)
+
+    def _to_named(self, bits: CidBits) -> Iterator[str]:
+        """Send to the node of the connection ID, if there is one."""
+        family = family_name(self.service, self.listener.family)
+        to_node = f"{self.words.ip} daddr set {bits.expression} map @{family}/cid"
+        if self.one_port == self.port:
+            yield f"{to_node} {self._sent(BY_CID)}"
+        elif self.one_port is not None:
+            yield f"{to_node} goto {self._port_chain(BY_CID, self.one_port)}"
+        else:
+            yield to_node
+            yield f"{bits.expression} vmap @{self.name}/cid_port"
+
+    def _while_leaving(self) -> str:
+        """The match of a label whose node is leaving and has time left."""
+        return f"{self.words.ip} daddr set {self.words.label} map @{leaving_map(self.listener.family)}"
+
+    def _deliver_leaving(self) -> str:
+        return self._deliver(BY_FLOW)
 
     def _deliver(self, use: str) -> str:
         """What follows once the node's address is in place: its port instead of the label, and off."""
@@ -328,45 +412,64 @@ class ListenerChains:
             return f"{nft.raw_dport(self.port)} {self._sent(use)}"
         if self.one_port is not None:
             return f"goto {self._port_chain(use, self.one_port)}"
-        return f"{nft.LABEL} vmap @{self.name}/{use}_port"
+        return f"{self.words.label} vmap @{self.name}/{use}_port"
 
     def _touch(self) -> Iterator[str]:
         """Remember the label in the port for this client, or refresh it; a full table is counted and nothing more."""
+        if self.service.affinity is not None:
+            yield affinity.remember(self.networks, self.service.affinity, self.words, self.scene.flow_seed)
         if self.service.protocol is Protocol.DTLS:
             yield f"{nft.EPOCH_0} {self._update(self.service.handshake_timeout)} return"
+        if self.by_tcp:
+            timeout = self.service.flow_timeout
+            yield tcp.close(self.flows, self.closing, self.flow_key, timeout, self.words)
         yield f"{self._update(self.service.flow_timeout)} return"
         # An update that fails, as the table is full, ends its rule.
         yield count_always(Verdict.FLOW_TABLE_FULL)
 
     def _update(self, seconds: int) -> str:
-        key = self.words.flow_key(self.scene.flow_seed)
-        return f"update @{self.flows} {{ {key} timeout {seconds}s : {nft.LABEL} }}"
+        return f"update @{self.flows} {{ {self.flow_key} timeout {seconds}s : {self.words.label} }}"
 
     def _renew(self) -> Iterator[str]:
         """Forget the flow. An update alone would keep the old label: it only refreshes what is there."""
-        yield nft.raw_dport(self.port)
-        key = self.words.flow_key(self.scene.flow_seed)
-        yield f"delete @{self.flows} {{ {key} : {nft.LABEL} }}"
+        yield from self._unlabel()
+        yield f"delete @{self.flows} {{ {self.flow_key} : {self.words.label} }}"
+        if self.by_tcp:
+            yield tcp.delete(self.closing, self.flow_key, self.words.label)
         yield f"goto {self.name}/new"
 
-    def _pick(self) -> str | None:
-        table = self.scene.table
-        if table is None:
-            return None
-        return nft.set_label(f"{self.words.slot(table.size, self.scene.hash_seed)} map @{table.name}")
-
     def _new(self) -> Iterator[str]:
-        pick = self._pick()
-        if pick:
-            yield f"{pick} goto {self.name}/remember"
+        if self.service.affinity is not None:
+            key = affinity.network_key(self.service.affinity, self.words, self.scene.flow_seed)
+            yield f"{self._label(f'{key} map @{self.networks}')} goto {self.name}/affine"
+        yield from self._schedule()
+
+    def _schedule(self) -> Iterator[str]:
+        pick = self.scene.pick
+        if pick is not None:
+            label = self._label(pick.expression(self.words, self.scene.own.hash_seed))
+            yield f"{label} goto {self.name}/remember"
         yield self._count(Verdict.NO_NODE)
         yield "drop"
 
+    def _affine(self, wanted: Affinity) -> Iterator[Chain]:
+        """The label in the port is that of the network's node: go by it as long as it takes new flows."""
+        label, anew = self.words.label, f"{self.name}/affine_anew"
+        rules = [f"{label} != @{labels_set(self.listener.family)} goto {anew}"]
+        without = self.scene.without_new()
+        if without:
+            rules.append(f"{_one_of(label, [*map(str, without)])} goto {anew}")
+        forget = affinity.forget(self.networks, wanted, self.words, self.scene.flow_seed)
+        yield Chain(anew, (*self._unlabel(), *forget, *self._schedule()))
+        yield Chain(f"{self.name}/affine", (*rules, f"goto {self.name}/remember"))
+
     def _remember(self) -> Iterator[str]:
-        yield f"{self.words.ip} saddr . {nft.LABEL} @hairpin{self.listener.family.value} drop"
-        yield f"jump {self.name}/touch"
-        yield f"jump {address_chain(self.listener.family)}"
-        yield self._deliver(BY_SCHEDULER)
+        yield from self._from_itself()
+        if self.budgets is not None:
+            yield from self.budgets.before_labelled()
+        # A connection that is reset needs no memory.
+        yield f"{tcp.NO_RESET} jump {self.name}/touch" if self.by_tcp else f"jump {self.name}/touch"
+        yield from self._to_labelled(BY_SCHEDULER)
 
     def _port_chains(self) -> Iterator[Chain]:
         if self.one_port == self.port:
@@ -382,18 +485,21 @@ class ListenerChains:
             yield f"{nft.raw_dport(port)} {self._sent(use)}"
             return
         yield nft.raw_dport(self.port)
-        yield f"{nft.NO_CHECKSUM} {nft.raw_dport(port)} {self._sent(use)}"
-        yield f"udp dport set {port} {self._sent(use)}"
+        if not self.by_tcp:
+            yield f"{nft.NO_CHECKSUM} {nft.raw_dport(port)} {self._sent(use)}"
+        yield f"{self.words.label} set {port} {self._sent(use)}"
 
     def _reply(self) -> Iterator[str]:
         address = f"{self.words.ip} saddr set {self.listener.endpoint.address}"
         if self.one_port == self.port:
             yield f"{address} accept"
             return
+        source_port = f"{self.scene.transport} sport"
         yield address
-        yield f"udp sport {self.port} accept"
-        yield f"{nft.NO_CHECKSUM} {nft.raw_sport(self.port)} accept"
-        yield f"udp sport set {self.port} accept"
+        yield f"{source_port} {self.port} accept"
+        if not self.by_tcp:
+            yield f"{nft.NO_CHECKSUM} {nft.raw_sport(self.port)} accept"
+        yield f"{source_port} set {self.port} accept"
 
 
 def entry_elements(scene: ServiceScene, family: Family) -> Mapping[str, str]:
@@ -419,7 +525,7 @@ def leaving_elements(scene: ServiceScene, family: Family) -> Mapping[str, tuple[
     return {
         _key(endpoint): (item.seconds, f"goto {ListenerChains(scene, listener).reply}")
         for listener in scene.service.listeners_of(family)
-        for item in scene.leaving
+        for item in scene.own.leaving
         if (endpoint := item.node.endpoint(listener)) is not None
     }
 

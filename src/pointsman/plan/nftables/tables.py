@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from pointsman.model import NodeState, Service
 from pointsman.plan import maglev
+from pointsman.plan.members import members, size_of
 from pointsman.plan.nftables.expressions import LABEL, SLOT_KEY
 from pointsman.plan.nftables.ruleset import Set
 
@@ -43,20 +44,10 @@ def _content(table: MaglevTable) -> str:
     return ", ".join([slot + labels[index] for slot, index in zip(_slots(table.size), indexes, strict=True)])
 
 
-def members(service: Service, states: Sequence[NodeState]) -> list[tuple[str, int]]:
-    """The nodes that take new flows, with their weights, by name; ``states`` in the order of the nodes."""
-    pairs = zip(service.nodes, states, strict=True)
-    return sorted((node.name, node.weight) for node, state in pairs if node.weight and state.takes_new_flows)
-
-
-def size_of(service: Service) -> int:
-    return service.maglev_table_size or maglev.table_size(len(service.nodes))
-
-
 def table_of(
-    service: Service, states: Sequence[NodeState], labels: Sequence[int], seed: int
+    service: Service, states: Sequence[NodeState], shares: Sequence[int], labels: Sequence[int], seed: int
 ) -> MaglevTable | None:
     """The service's table, or None where no node takes new flows."""
     by_name = {node.name: label for node, label in zip(service.nodes, labels, strict=True)}
-    rows = tuple((name, weight, by_name[name]) for name, weight in members(service, states))
+    rows = tuple((name, weight, by_name[name]) for name, weight in members(service, states, shares))
     return MaglevTable(rows, size_of(service), seed) if rows else None

@@ -1,0 +1,1 @@
+"""The daemon: it keeps the machine what configuration, checks and orders say."""

@@ -1,0 +1,1 @@
+"""Checks: whether nodes answer, told without touching the data plane."""

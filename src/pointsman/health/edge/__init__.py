@@ -1,0 +1,1 @@
+"""The sockets and processes that checks go by."""

@@ -1,0 +1,132 @@
+"""icmp: all targets of one family, source and interface by one socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from pointsman.health.edge.sockets import opened, refusal
+from pointsman.health.edge.streams import Done
+from pointsman.health.probes.step import success, untried
+from pointsman.health.targets import Target, source_of
+from pointsman.model import Address
+from pointsman.wire.icmp_echo import REPLY, Echo, behind_ipv4, parse_reply, request
+
+_ICMP_FILTER = 1
+_SOL_RAW = 255
+_ICMP6_FILTER = 1
+_PADDING = bytes(range(8, 56))
+_AT_ONCE = 8192
+_RECEIVE_BUFFER = 1 << 22
+_SO_RCVBUFFORCE = 33
+
+Key = tuple[int, Address | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    address: Address
+    token: bytes
+    done: Done
+
+
+class Echoes:
+    """Begins tries by ICMP echo."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._sockets: dict[Key, _Socket] = {}
+
+    def begin(self, target: Target, done: Done) -> Callable[[], None] | None:
+        """Start a try; what is returned ends it early, None where it has ended."""
+        key = target.address.version, source_of(target), target.check.interface
+        found = self._sockets.get(key)
+        if found is None:
+            try:
+                found = self._sockets[key] = _Socket(self._loop, target)
+            except OSError as error:
+                done(refusal(error))
+                return None
+        return found.ask(target.address, done)
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()
+
+
+class _Socket:
+    """A raw socket, or where that is not allowed a ping socket, on which the kernel writes the identifier."""
+
+    def __init__(self, loop: AbstractEventLoop, target: Target) -> None:
+        self._loop = loop
+        self._family = target.address.version
+        self._identifier = int.from_bytes(os.urandom(2), "big")
+        self._sequence = 0
+        self._flights: dict[int, _Flight] = {}
+        protocol = socket.IPPROTO_ICMP if self._family == 4 else socket.IPPROTO_ICMPV6
+        try:
+            self._handle = opened(target, socket.SOCK_RAW, protocol)
+            self._raw = True
+        except PermissionError:
+            self._handle = opened(target, socket.SOCK_DGRAM, protocol)
+            self._raw = False
+        try:
+            self._handle.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            self._handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if self._raw and self._family == 4:
+            others = ~(1 << REPLY[4]) & 0xFFFFFFFF
+            self._handle.setsockopt(_SOL_RAW, _ICMP_FILTER, others.to_bytes(4, "little"))
+        elif self._raw:
+            words = [0xFFFFFFFF] * 8
+            words[REPLY[6] >> 5] &= ~(1 << (REPLY[6] & 31))
+            blocked = b"".join(word.to_bytes(4, "little") for word in words)
+            self._handle.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, blocked)
+        loop.add_reader(self._handle.fileno(), self._readable)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._handle.fileno())
+        self._handle.close()
+
+    def ask(self, address: Address, done: Done) -> Callable[[], None] | None:
+        self._sequence = sequence = (self._sequence + 1) & 0xFFFF
+        token = os.urandom(8)
+        echo = Echo(self._identifier, sequence, token + _PADDING)
+        try:
+            self._handle.sendto(request(self._family, echo), (str(address), 0))
+        except BlockingIOError:
+            done(untried("the socket's buffer is full"))
+            return None
+        except OSError as error:
+            done(refusal(error))
+            return None
+        self._flights[sequence] = _Flight(address, token, done)
+
+        def forget() -> None:
+            self._flights.pop(sequence, None)
+
+        return forget
+
+    def _readable(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                packet, (sender, *_) = self._handle.recvfrom(2048)
+            except OSError:  # nothing more; or an error about a packet, whose try then times out
+                return
+            message = behind_ipv4(packet) if self._raw and self._family == 4 else packet
+            echo = parse_reply(self._family, message)
+            if echo is None or (self._raw and echo.identifier != self._identifier):
+                continue
+            flight = self._flights.get(echo.sequence)
+            if (
+                flight is not None
+                and echo.data.startswith(flight.token)
+                and ip_address(sender.partition("%")[0]) == flight.address
+            ):
+                del self._flights[echo.sequence]
+                flight.done(success("echo reply"))

@@ -1,0 +1,100 @@
+"""What is to be checked of a gateway's nodes, each distinct thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pointsman.model import (
+    Address,
+    Check,
+    CheckKind,
+    Endpoint,
+    Forward,
+    Gateway,
+    Node,
+    Require,
+    Service,
+    family_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One check of one address of a node; equal ones are the same, whichever services name them.
+
+    ``port`` is None where the check has none. ``vip`` is what is asked at the node, where that answers as the VIP.
+    """
+
+    check: Check
+    address: Address
+    port: int | None
+    vip: Endpoint | None = None
+
+    def __str__(self) -> str:
+        if self.vip is not None:
+            return f"{self.vip} at {self.address}"
+        return str(self.address) if self.port is None else str(Endpoint(self.address, self.port))
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A node of a service: for each of its checks, in their order, the targets that must all pass it."""
+
+    service: str
+    node: str
+    require: Require
+    checks: tuple[tuple[Target, ...], ...]
+
+    @property
+    def targets(self) -> Iterator[Target]:
+        return (target for check in self.checks for target in check)
+
+
+def watched(gateway: Gateway) -> Iterator[Watched]:
+    """Every node of the services that have checks."""
+    for service in gateway.services:
+        if service.checks:
+            for node in service.nodes:
+                checks = tuple(tuple(_targets(service, node, check)) for check in service.checks)
+                yield Watched(service.name, node.name, service.require, checks)
+
+
+def _targets(service: Service, node: Node, check: Check) -> Iterator[Target]:
+    """An address for each family listened on, at each port; of a range of ports the first stands for all."""
+    found: dict[Target, None] = {}
+    for listener in service.listeners:
+        endpoint = node.endpoint(listener)
+        if endpoint is None or listener.offset:
+            continue
+        port = (check.port or endpoint.port) if check.kind.has_port else None
+        vip = None
+        if service.forward is Forward.DSR and port is not None and check.kind is not CheckKind.SCRIPT:
+            vip = Endpoint(listener.endpoint.address, port)
+        found.setdefault(Target(check, endpoint.address, port, vip))
+    yield from found
+
+
+def combined(node: Watched, of: Callable[[Target], bool | None]) -> bool | None:
+    """Whether a node is healthy, by the verdicts about its targets; None as long as that is open."""
+    checks = [every(of(target) for target in check) for check in node.checks]
+    if node.require is Require.ALL:
+        return every(iter(checks))
+    opposite = every(None if one is None else not one for one in checks)
+    return None if opposite is None else not opposite
+
+
+def every(verdicts: Iterator[bool | None]) -> bool | None:
+    """False if one is, True if all are, else open."""
+    found: bool | None = True
+    for one in verdicts:
+        if one is False:
+            return False
+        if one is None:
+            found = None
+    return found
+
+
+def source_of(target: Target) -> Address | None:
+    """The address that the target is asked from, where the check says one."""
+    return target.check.source(family_of(target.address))
