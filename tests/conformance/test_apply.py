@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance.evidence import only_on, pins, standing
@@ -151,6 +152,28 @@ def test_library_that_aborts_takes_only_its_child_along(site: Site) -> None:
         assert not any(
             entry.get("table", {}).get("name") == "abort-probe" for entry in nft.listing("list tables")
         )
+
+
+@only_on("nftables", because="xdp changes by one word")
+def test_what_a_killed_child_left_uncleared_is_cleared_by_the_next_apply(site: Site) -> None:
+    """As if it had been killed between the two transactions of a change."""
+    site.serve()
+    (element,) = nft_set(site, "applied")
+    stamp = element["elem"]["comment"]
+    labels = f"labels{site.family}"
+    left = f"add element inet pointsman {labels} {{ 999 }}"
+    again = f'add element inet pointsman applied {{ 1 comment "{stamp} uncleared" }}'
+    site.lab.run("gw", ["nft", f"flush set inet pointsman applied; {again}; {left}"])
+    assert "nothing to change" not in site.apply(site.config()).stdout
+    assert 999 not in nft_set(site, labels)
+    assert nft_set(site, "applied") == [element]
+    assert "nothing to change" in site.apply(site.config()).stdout
+
+
+def nft_set(site: Site, name: str) -> list[Any]:
+    said = site.lab.run("gw", ["nft", "-j", "list", "set", "inet", "pointsman", name]).stdout
+    found: list[Any] = json.loads(said)["nftables"][1]["set"].get("elem", [])
+    return found
 
 
 def test_no_root_is_one_line(site: Site) -> None:

@@ -19,7 +19,7 @@ def test_record_goes_to_the_node_that_its_cid_names(site: Site) -> None:
 def test_control_without_cid_routing_the_same_records_miss_their_node(site: Site) -> None:
     site.serve(connection_id=None)
     site.nodes(["n1", "n2"])
-    clients = [site.client() for _ in range(8)]
+    clients = [site.client() for _ in range(24)]
     reached = [site.ask(client, cid(1)).node for client in clients]
     assert set(reached) == {"n1", "n2"}
 
@@ -74,11 +74,11 @@ def test_unknown_node_id_is_dropped_and_counted(site: Site) -> None:
 def test_unknown_node_id_is_balanced_where_the_service_says_so(site: Site) -> None:
     site.serve(settings='cid_unknown = "balance"')
     site.nodes(["n1", "n2"])
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     first = [site.ask(client, cid(77)).node for client in clients]
     assert set(first) == {"n1", "n2"}
     assert [site.ask(client, cid(78)).node for client in clients] == first
-    assert (site.counted("cid_unknown"), site.counted("balanced"), site.counted("flow")) == (24, 12, 12)
+    assert (site.counted("cid_unknown"), site.counted("balanced"), site.counted("flow")) == (48, 24, 24)
 
 
 def test_record_too_short_for_its_cid_is_unknown(site: Site) -> None:

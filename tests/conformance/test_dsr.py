@@ -61,7 +61,7 @@ def test_states_mean_what_they_mean_with_nat(direct: Site) -> None:
 
 def test_a_handshake_ends_on_a_node_that_was_removed(direct: Site) -> None:
     start(direct, ["n1", "n2", "n3"])
-    clients = [direct.client() for _ in range(12)]
+    clients = [direct.client() for _ in range(40)]
     held = next(each for each in clients if direct.ask(each, hello()).node == "n3")
     direct.serve(nodes=["n1", "n2"], settings=DSR)
     assert direct.ask(held, flight5()).node == "n3"
@@ -221,7 +221,7 @@ def test_real_http_is_answered_past_the_gateway(direct: Site) -> None:
     body = bytes(i % 251 for i in range(200_000))
     with http_servers(direct, "n1", "n2", body=body) as served:
         with direct.lab.capture("gw", "wan0") as wan, direct.lab.capture("gw", "lan0") as lan:
-            browsers = [Browser(direct) for _ in range(20)]
+            browsers = [Browser(direct) for _ in range(24)]
             nodes = [browser.get() for browser in browsers]
             again = [browser.get() for browser in browsers]
         assert {content for _, content in [*nodes, *again]} == {body}
@@ -309,7 +309,7 @@ def test_udp_goes_by_flow(direct: Site) -> None:
     set_up(direct, "n1", "n2")
     listen(direct, "n1", "n2", port=COAP)
     nodes = set()
-    for _ in range(12):
+    for _ in range(24):
         client = direct.client()
         first = direct.ask(client, b"one", port=COAP).node
         assert direct.ask(client, b"two", port=COAP).node == first

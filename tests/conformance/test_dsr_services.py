@@ -98,7 +98,7 @@ def test_disabled_node_gets_no_segment(direct: Site) -> None:
 @pytest.mark.parametrize("linger", ["", 'linger = "1m"'], ids=["without", "linger"])
 def test_connections_to_a_removed_node_go_on_with_linger_alone(direct: Site, linger: str) -> None:
     start(direct, "tcp", linger, nodes=("n1", "n2"))
-    with servers(direct, "n1", "n2", address=direct.vip), connections(direct, 8) as found:
+    with servers(direct, "n1", "n2", address=direct.vip), connections(direct, 24) as found:
         assert {each.node for each in found} == {"n1", "n2"}
         serve(direct, "tcp", linger, nodes=["n2"])
         for each in found:

@@ -113,7 +113,7 @@ def test_nodes_own_ports_and_changes_of_the_node_set(site: Site) -> None:
     ports = {"n1": 15683, "n2": 25683}
     settings = full_nat(site, more='linger = "1m"')
     site.serve(nodes=["n1", "n2"], protocol="tcp", ports=ports, settings=settings)
-    with servers(site, *NODES, ports=ports), connections(site, 12) as found:
+    with servers(site, *NODES, ports=ports), connections(site, 24) as found:
         site.serve(nodes=["n1", "n2", "n3"], protocol="tcp", ports=ports, settings=settings)
         site.order("drain", "n1")
         assert all(each.echoes() for each in found)

@@ -38,14 +38,14 @@ def test_nodes_without_a_route_back_answer_clients(cut_off: Site) -> None:
     site = cut_off
     site.serve(protocol="udp", settings=settings(site))
     site.nodes(["n1", "n2"], COAP)
-    clients = [site.client() for _ in range(8)]
+    clients = [site.client() for _ in range(24)]
     found = [site.ask(each, b"hello", port=COAP) for each in clients]
     assert {each.node for each in found} == {"n1", "n2"}
     assert {each.source[0] for each in found} == {source(site)}
     assert all(LOW <= each.source[1] <= HIGH for each in found)
-    assert len({(each.node, each.source) for each in found}) == 8
+    assert len({(each.node, each.source) for each in found}) == 24
     assert [site.ask(each, b"again", port=COAP).source for each in clients] == [each.source for each in found]
-    assert site.counted("reply") == 16
+    assert site.counted("reply") == 48
     assert site.tracked() == 0
 
 
@@ -54,7 +54,7 @@ def test_a_client_that_went_to_another_node_keeps_its_port_when_the_first_is_rem
     site = cut_off
     site.serve(nodes=["n1", "n2"], protocol="udp", settings=settings(site))
     site.nodes(["n1", "n2"], COAP)
-    clients = [site.client() for _ in range(8)]
+    clients = [site.client() for _ in range(24)]
     first = [site.send(each, b"hello", port=COAP) for each in clients]
     assert {each.node for each in first} == {"n1", "n2"}
     site.order("disable", "n1")

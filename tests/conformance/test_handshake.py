@@ -67,7 +67,7 @@ def test_control_without_its_memory_the_handshake_moves(site: Site) -> None:
 def test_handshake_under_way_is_finished_while_nodes_are_added_and_removed(site: Site) -> None:
     site.serve(nodes=["n1", "n2"])
     site.nodes(["n1", "n2", "n3"])
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, hello()).node for client in clients]
     site.serve(nodes=["n1", "n2", "n3"])
     assert [site.ask(client, hello(message_seq=1)).node for client in clients] == nodes
@@ -81,7 +81,7 @@ def test_handshake_under_way_is_finished_while_nodes_are_added_and_removed(site:
 def test_removed_node_is_let_go_when_the_handshake_timeout_is_over(site: Site) -> None:
     site.serve(nodes=["n1", "n2"], settings='handshake_timeout = "2s"')
     site.nodes(["n1", "n2"])
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, hello()).node for client in clients]
     site.serve(nodes=["n2"], settings='handshake_timeout = "2s"')
     time.sleep(3.5)
@@ -99,7 +99,7 @@ def test_removed_node_keeps_no_steady_sender(site: Site) -> None:
     site.serve(nodes=["n1", "n2"], settings='handshake_timeout = "4s"')
     site.nodes(["n1", "n2"])
     data = dtls.application_data(epoch=1, seq=1, body=bytes(20))
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, data).node for client in clients]
     assert set(nodes) == {"n1", "n2"}
     site.serve(nodes=["n2"], settings='handshake_timeout = "4s"')
@@ -135,7 +135,7 @@ def test_node_removed_from_one_service_keeps_no_flow_of_it_for_being_in_another(
     second = f'\n[[service.node]]\nname = "n2"\naddress = "{site.node_address("n2")}"'
     site.serve(more=other + second)
     site.nodes(["n1", "n2"], 5683)
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, b"x", port=5683).node for client in clients]
     assert set(nodes) == {"n1", "n2"}
     site.serve(more=other)
@@ -199,8 +199,8 @@ def test_one_client_socket_on_two_listeners_is_two_flows(site: Site) -> None:
 def test_full_flow_table_stops_no_packet_and_is_counted(site: Site) -> None:
     site.serve(settings="flow_table_size = 4")
     site.nodes(["n1", "n2"])
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     first = [site.ask(client, hello()).node for client in clients]
     assert [site.ask(client, hello(message_seq=1)).node for client in clients] == first
     assert site.status()["counters"]["flow_table_full"]["packets"] >= 8
-    assert site.counted("balanced") + site.counted("flow") == 24
+    assert site.counted("balanced") + site.counted("flow") == 48

@@ -13,7 +13,7 @@ PING = bytes.fromhex("40000001")
 
 def test_without_linger_a_removed_nodes_connections_are_closed(site: Site) -> None:
     site.serve(nodes=["n1", "n2"], protocol="tcp")
-    with servers(site, "n1", "n2"), connections(site, 8) as found:
+    with servers(site, "n1", "n2"), connections(site, 24) as found:
         site.serve(nodes=["n2"], protocol="tcp")
         for each in found:
             if each.node == "n2":
@@ -27,7 +27,7 @@ def test_without_linger_a_removed_nodes_connections_are_closed(site: Site) -> No
 def test_with_linger_they_go_on_and_new_ones_go_elsewhere(site: Site) -> None:
     settings = 'linger = "1m"'
     site.serve(nodes=["n1", "n2"], protocol="tcp", settings=settings)
-    with servers(site, "n1", "n2"), connections(site, 8) as found:
+    with servers(site, "n1", "n2"), connections(site, 24) as found:
         site.serve(nodes=["n2"], protocol="tcp", settings=settings)
         assert all(each.echoes() for each in found)
         assert {each.node for each in found} == {"n1", "n2"}

@@ -82,7 +82,7 @@ def test_control_in_two_steps_records_are_dropped_in_between(site: Site) -> None
 def test_handshakes_under_way_are_finished_on_the_old_machine(site: Site) -> None:
     site.serve(nodes=["n1", "n2"])
     site.nodes(MACHINES)
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, hello()).node for client in clients]
     assert set(nodes) == {"n1", "n2"}
     replace_node(site, "n1", site.node_address("n3"))
@@ -100,7 +100,7 @@ def test_old_machine_is_let_go_when_the_handshake_timeout_is_over(site: Site) ->
     settings = 'handshake_timeout = "2s"'
     site.serve(nodes=["n1", "n2"], settings=settings)
     site.nodes(MACHINES)
-    clients = [site.client() for _ in range(12)]
+    clients = [site.client() for _ in range(24)]
     nodes = [site.ask(client, hello()).node for client in clients]
     assert "n1" in nodes
     replace_node(site, "n1", site.node_address("n3"))

@@ -34,7 +34,7 @@ def test_round_robin_shares_connections_exactly(site: Site) -> None:
 
 def test_random_reaches_every_node_and_connections_stay(site: Site) -> None:
     site.serve(nodes=3, protocol="tcp", settings='scheduler = "random"')
-    with servers(site, *NODES), connections(site, 30) as found:
+    with servers(site, *NODES), connections(site, 48) as found:
         assert {each.node for each in found} == set(NODES)
         assert all(each.echoes() for _ in range(3) for each in found)
 
@@ -80,7 +80,7 @@ def test_affinity_ends_when_the_client_is_silent(site: Site) -> None:
 def test_backup_node_takes_connections_only_where_no_other_does(site: Site) -> None:
     text = site.config(nodes=3, protocol="tcp")
     site.apply(weighted(text, {"n3": "backup = true"}))
-    with servers(site, *NODES), connections(site, 12) as found:
+    with servers(site, *NODES), connections(site, 24) as found:
         assert {each.node for each in found} == {"n1", "n2"}
         site.order("drain", "n1")
         site.order("drain", "n2")

@@ -79,7 +79,7 @@ def test_share_grows_step_by_step_and_only_new_handshakes_follow_it(site: Site) 
     text = site.config(nodes=3)
     site.apply(text)
     warmed(site)
-    old = [site.client() for _ in range(12)]
+    old = [site.client() for _ in range(40)]
     nodes = [site.ask(client, hello()).node for client in old]
     assert "n1" in nodes
     seen = []

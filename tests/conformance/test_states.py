@@ -13,7 +13,7 @@ def test_draining_node_takes_records_that_name_it_but_no_new_handshakes(site: Si
     assert {site.ask(client, hello()).node for client in clients} == {"n2"}
     assert site.ask(clients[0], cid(1)).node == "n1"
     site.order("enable", "n1")
-    assert {site.ask(site.client(), hello()).node for _ in range(16)} == {"n1", "n2"}
+    assert {site.ask(site.client(), hello()).node for _ in range(24)} == {"n1", "n2"}
 
 
 def test_records_for_a_disabled_node_are_dropped_and_counted(site: Site) -> None:

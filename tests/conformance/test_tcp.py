@@ -16,15 +16,15 @@ NODES = ("n1", "n2", "n3")
 
 def test_connections_are_spread_over_the_nodes_and_counted(site: Site) -> None:
     site.serve(nodes=3, protocol="tcp")
-    with servers(site, *NODES) as there, connections(site, 30) as found:
+    with servers(site, *NODES) as there, connections(site, 48) as found:
         assert all(each.echoes() for each in found)
         reached = Counter(each.node for each in found)
         assert reached == there.accepted
         assert min(reached[node] for node in NODES) > 0
-        assert site.counted("balanced") == 30
+        assert site.counted("balanced") == 48
         assert {node: site.counted("balanced", node) for node in NODES} == reached
-        assert site.counted("flow") >= 60
-        assert site.counted("reply") >= 60
+        assert site.counted("flow") >= 96
+        assert site.counted("reply") >= 96
     assert site.tracked() == 0
 
 
@@ -53,7 +53,7 @@ def test_large_transfers_arrive_whole_both_ways(site: Site) -> None:
 def test_nodes_may_have_ports_of_their_own(site: Site) -> None:
     ports = {"n1": 15683, "n2": 25683}
     site.serve(nodes=3, protocol="tcp", ports=ports)
-    with servers(site, *NODES, ports=ports) as there, connections(site, 20) as found:
+    with servers(site, *NODES, ports=ports) as there, connections(site, 48) as found:
         assert all(each.echoes() for each in found)
         assert min(there.accepted[node] for node in NODES) > 0
 
@@ -74,7 +74,7 @@ def test_established_connections_survive_that_other_nodes_come_and_go(site: Site
     with servers(site, *NODES), connections(site, 20) as found:
         site.serve(nodes=["n1", "n2", "n3"], protocol="tcp")
         assert all(each.echoes() for each in found)
-        with connections(site, 20) as late:
+        with connections(site, 40) as late:
             assert "n3" in {each.node for each in late}
         site.serve(nodes=["n1", "n3"], protocol="tcp")
         mine = [each for each in found if each.node == "n1"]

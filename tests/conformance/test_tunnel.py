@@ -122,7 +122,7 @@ def test_real_http_through_a_tunnel(far: Site, *, gue: bool) -> None:
     body = bytes(i % 251 for i in range(200_000))
     with http_servers(far, "n1", "n2", body=body) as served:
         with far.lab.capture("gw", "wan0") as wan:
-            browsers = [Browser(far) for _ in range(12)]
+            browsers = [Browser(far) for _ in range(24)]
             nodes = [browser.get() for browser in browsers]
             assert [browser.get() for browser in browsers] == nodes
         assert {content for _, content in nodes} == {body}

@@ -12,11 +12,11 @@ PING = bytes.fromhex("40000001")
 def test_flow_stays_on_its_node(site: Site) -> None:
     site.serve(nodes=3, protocol="udp")
     site.nodes(["n1", "n2", "n3"], COAP)
-    clients = [site.client() for _ in range(20)]
+    clients = [site.client() for _ in range(48)]
     first = [site.ask(client, PING, port=COAP).node for client in clients]
     assert set(first) == {"n1", "n2", "n3"}
     assert [site.ask(client, PING, port=COAP).node for client in clients] == first
-    assert (site.counted("balanced"), site.counted("flow"), site.counted("reply")) == (20, 20, 40)
+    assert (site.counted("balanced"), site.counted("flow"), site.counted("reply")) == (48, 48, 96)
 
 
 def test_a_new_node_moves_no_remembered_flow(site: Site) -> None:
@@ -26,7 +26,7 @@ def test_a_new_node_moves_no_remembered_flow(site: Site) -> None:
     first = [site.ask(client, PING, port=COAP).node for client in clients]
     site.serve(nodes=3, protocol="udp")
     assert [site.ask(client, PING, port=COAP).node for client in clients] == first
-    assert "n3" in {site.ask(site.client(), PING, port=COAP).node for _ in range(20)}
+    assert "n3" in {site.ask(site.client(), PING, port=COAP).node for _ in range(48)}
 
 
 def test_steady_sender_leaves_a_disabled_node_at_once(site: Site) -> None:

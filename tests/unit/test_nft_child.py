@@ -21,6 +21,6 @@ def test_half_a_transaction_is_not_run() -> None:
         child.kill()
         pytest.skip("libnftables is not installed")
     text = b"list tables\nlist tables\n"
-    request = {"length": len(text), "flags": 0, "dry_run": True}
+    request = {"lengths": [len(text)], "flags": 0, "dry_run": True}
     out, _ = child.communicate(json.dumps(request).encode() + b"\n" + text[: len(text) // 2], timeout=10)
     assert (child.returncode, out) == (1, b"")

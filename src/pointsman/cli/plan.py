@@ -37,7 +37,7 @@ def plan(file: Path, *, ruleset: bool, transaction: bool) -> None:
         nodes = [node for service in loaded.gateway.services for node in service.nodes]
         labels = allocate(nodes, Labels(), now=0, rest=0)
         wanted = PlaneInputs(loaded.gateway, NodeStates(), labels)
-        click.echo(render(compile_ruleset(wanted)) + direct_changes(None, wanted), nl=False)
+        click.echo(render(compile_ruleset(wanted)) + direct_changes(None, wanted).text, nl=False)
         return
     with Planes() as planes:
         state_file = StateFile()
@@ -58,8 +58,6 @@ def plan(file: Path, *, ruleset: bool, transaction: bool) -> None:
     for line in lines:
         click.echo(line)
     if text:
-        click.echo(
-            f"{choice.plane}: one transaction of {len(text.splitlines())} lines (--transaction shows it)"
-        )
+        click.echo(f"{choice.plane}: a change of {len(text.splitlines())} lines (--transaction shows it)")
     elif not lines:
         click.echo("nothing to change")

@@ -14,14 +14,15 @@ from pointsman.plan.inputs import Capabilities, PlaneInputs
 from pointsman.plan.nftables import (
     ALL_TABLES,
     TABLE,
+    Change,
     add_applied,
+    change,
     changes,
     compile_ruleset,
     direct_changes,
     removal,
     scaffold,
     stale_tables,
-    transaction,
 )
 from pointsman.plan.nftables import stamp as stamp_lines
 from pointsman.plan.nftables.compile import translated
@@ -40,6 +41,9 @@ from pointsman.plan.nftables.names import (
 )
 from pointsman.plan.nftables.ruleset import APPLIED, FAMILY, NAME
 from pointsman.plan.verdicts import GUARDED, MEANINGS, Scope, Verdict
+
+_UNCLEARED = " uncleared"
+"""Ends the stamp of a table in which what stood before is not cleared away yet."""
 
 _TPROXY_PROBE = """\
 table inet pointsman-probe {
@@ -63,17 +67,27 @@ class NftablesPlane:
         return Capabilities(defragment_by_tproxy=self._nft.accepts(_TPROXY_PROBE))
 
     def stamp(self) -> str | None:
-        return read_stamp(self._nft, TABLE, APPLIED) or None
+        return (read_stamp(self._nft, TABLE, APPLIED) or "").removesuffix(_UNCLEARED) or None
+
+    def left_halfway(self) -> bool:
+        return (read_stamp(self._nft, TABLE, APPLIED) or "").endswith(_UNCLEARED)
 
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
-        return transaction(have, want)
+        return change(have, want).text
 
     def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
         if have is None and not self._table_stands():
             self._build(want, stamp)
         else:
-            stale = stale_tables(want) if have is None else ""
-            self._nft.apply(stale + self.transaction(have, want) + stamp_lines(stamp))
+            stale = Change(stale_tables(want) if have is None else "")
+            self._carry_out(stale + change(have, want), stamp)
+
+    def _carry_out(self, wanted: Change, stamp: str) -> None:
+        if wanted.clear:
+            make = wanted.make + stamp_lines(stamp + _UNCLEARED)
+            self._nft.apply(make, wanted.clear + stamp_lines(stamp))
+        else:
+            self._nft.apply(wanted.make + stamp_lines(stamp))
 
     def _table_stands(self) -> bool:
         tables = (entry.get("table", {}) for entry in self._nft.listing("list tables"))
@@ -86,8 +100,8 @@ class NftablesPlane:
         try:
             for piece in pieces:
                 self._nft.apply(piece)
-            acting = changes(sets, ruleset) + stale_tables(want) + direct_changes(None, want)
-            self._nft.apply(acting + add_applied() + stamp_lines(stamp))
+            acting = changes(sets, ruleset) + Change(stale_tables(want)) + direct_changes(None, want)
+            self._carry_out(acting + Change(add_applied()), stamp)
         except NftError:
             self.remove()
             raise

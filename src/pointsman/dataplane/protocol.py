@@ -80,11 +80,14 @@ class DataPlane(Protocol):
     def stamp(self) -> str | None:
         """What was given as ``stamp`` when the kernel's tables were applied, None where there are none of ours."""
 
+    def left_halfway(self) -> bool:
+        """Whether what was applied last still has what stood before beside it, uncleared."""
+
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
         """The text of what ``apply`` would do, "" for nothing; for people and for the log."""
 
     def apply(self, have: PlaneInputs | None, want: PlaneInputs, stamp: str) -> None:
-        """Turn one into the other in one step: every packet sees all of it or nothing."""
+        """Turn one into the other in one step: every packet goes by the one or by the other."""
 
     def remove(self) -> None:
         """Leave the kernel without anything of this plane's."""

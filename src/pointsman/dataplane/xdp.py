@@ -114,6 +114,9 @@ class XdpPlane:
         current = self._current()
         return current[1].stamp or None if current is not None else None
 
+    def left_halfway(self) -> bool:
+        return False
+
     def damage(self, inputs: PlaneInputs) -> list[str]:
         root, current = bpffs.existing(self._name), self._current()
         if root is None or current is None:

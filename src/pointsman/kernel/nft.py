@@ -43,9 +43,13 @@ class Nft:
             cast(IO[bytes], child.stdout).close()
             child.wait()
 
-    def apply(self, transaction: str) -> None:
-        """Carry out one transaction, all of it or nothing; raise NftError."""
-        self._run(transaction)
+    def apply(self, transaction: str, afterwards: str = "") -> None:
+        """Carry out one transaction, all of it or nothing; raise NftError.
+
+        ``afterwards`` is another, carried out once no packet is under way that came before the first; the child sees
+        to it, also where this process is killed meanwhile.
+        """
+        self._run(transaction, afterwards)
 
     def accepts(self, transaction: str) -> bool:
         """Whether library and kernel would take the transaction, without carrying it out."""
@@ -88,13 +92,13 @@ class Nft:
             self._child = child
         return self._child
 
-    def _run(self, text: str, *, flags: int = 0, dry_run: bool = False) -> str:
+    def _run(self, text: str, afterwards: str = "", *, flags: int = 0, dry_run: bool = False) -> str:
         child = self._started()
         stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
-        content = text.encode()
-        request = {"length": len(content), "flags": flags, "dry_run": dry_run}
+        parts = [part.encode() for part in (text, afterwards) if part]
+        request = {"lengths": [len(part) for part in parts], "flags": flags, "dry_run": dry_run}
         try:
-            stdin.write(json.dumps(request).encode() + b"\n" + content)
+            stdin.write(json.dumps(request).encode() + b"\n" + b"".join(parts))
             stdin.flush()
             answer = json.loads(stdout.readline() or b"{}")
         except BrokenPipeError:

@@ -34,9 +34,11 @@ class Proposal:
     host: HostPlan
     facts: HostFacts
     tables: PlaneInputs | None
-    """What stands on the plane that is wanted: ``have``, unless the plane changes."""
+    """What stands on the plane that is wanted: ``have``, unless the plane changes, or it is not known for sure."""
     beside: tuple[str, ...]
     """What changes beside the data plane, in words."""
+    uncleared: bool = False
+    """What stands has parts of what stood before, and nobody knows which."""
 
     @property
     def standing_sides(self) -> Wanted | None:
@@ -235,11 +237,11 @@ def _proposal(
         settings={**touched(host, facts), **state.settings},
         addresses=host.addresses,
     )
+    uncleared = same_plane and planes.of(renewed.dataplane).left_halfway()
+    tables = have if same_plane and not distrust and not uncleared else None
     wanted = Wanted(want, renewed.dataplane)
     beside = tuple(line for side in planes.sides for line in side.changes(wanted))
-    return Proposal(
-        state, have, want, next_state, host, facts, have if same_plane and not distrust else None, beside
-    )
+    return Proposal(state, have, want, next_state, host, facts, tables, beside, uncleared)
 
 
 def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None:

@@ -1,7 +1,7 @@
 """The gateway's meaning as one nftables table: pure values and text, no effect."""
 
 from pointsman.plan.nftables.compile import compile_ruleset
-from pointsman.plan.nftables.diff import changes
+from pointsman.plan.nftables.diff import Change, changes
 from pointsman.plan.nftables.ruleset import (
     TABLE,
     Chain,
@@ -12,15 +12,17 @@ from pointsman.plan.nftables.ruleset import (
     scaffold,
     stamp,
 )
-from pointsman.plan.nftables.transaction import ALL_TABLES, direct_changes, removal, stale_tables, transaction
+from pointsman.plan.nftables.transaction import ALL_TABLES, change, direct_changes, removal, stale_tables
 
 __all__ = [
     "ALL_TABLES",
     "TABLE",
     "Chain",
+    "Change",
     "Ruleset",
     "Set",
     "add_applied",
+    "change",
     "changes",
     "compile_ruleset",
     "direct_changes",
@@ -29,5 +31,4 @@ __all__ = [
     "scaffold",
     "stale_tables",
     "stamp",
-    "transaction",
 ]
