@@ -71,10 +71,16 @@ class Serving:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._access = Access()
+        self._unix: UnixSocket | None = None
         self._tls: ssl.SSLContext | None = None
 
     def access(self) -> Access:
         return self._access
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the unix socket has not its path any more."""
+        return self._unix is not None and self._unix.is_lost
 
     def renew(self) -> None:
         """Read tokens and certificate again; raises KernelError, and then goes on with those of before."""
@@ -86,8 +92,9 @@ class Serving:
             _load_certificate(self._tls, tcp)
         self._access = replace(self._access, tokens=tokens)
 
-    def _owned_by(self, group: int) -> None:
-        self._access = replace(self._access, owner=os.geteuid(), group=group)
+    def _opened(self, unix: UnixSocket) -> None:
+        self._unix = unix
+        self._access = replace(self._access, owner=os.geteuid(), group=unix.group)
 
 
 @asynccontextmanager
@@ -120,7 +127,7 @@ def _sockets(api: Api, serves: Serving) -> Iterator[list[tuple[socket.socket, ss
     unix = _unix(api)
     opened: list[tuple[socket.socket, ssl.SSLContext | None]] = [(unix.socket, None)]
     try:
-        serves._owned_by(unix.group)
+        serves._opened(unix)
         if api.tcp is not None:
             serves._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             serves._tls.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -41,10 +41,18 @@ class UnixSocket:
     group: int
     inode: int
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody took the path away, or put something else there."""
+        try:
+            return self.path.lstat().st_ino != self.inode
+        except OSError:
+            return True
+
     def close(self) -> None:
         """Remove the path where it is this socket's still, and close it."""
         with suppress(OSError):
-            if self.path.lstat().st_ino == self.inode:
+            if not self.is_lost:
                 self.path.unlink()
         self.socket.close()
 

@@ -178,7 +178,7 @@ class Daemon:
 
     @property
     def api_settings(self) -> Api:
-        """Where the API is to be served; what a later file says holds from the next start on."""
+        """Where the API is to be served."""
         return self._in_force.present().gateway.api
 
     # api.operator.Operator

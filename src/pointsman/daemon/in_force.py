@@ -149,6 +149,10 @@ class InForce:
             self.log.add(Kind.FAILED, f"node states: {line(problem)}; tried again in {RETRY:.0f} s")
             return
         self.took(outcome, wanted)
+        if outcome.unwritten:
+            self.log.add(
+                Kind.FAILED, f"state: {outcome.unwritten}; node states are in force, and kept in memory alone"
+            )
 
     async def write(self, book: OrderBook) -> None:
         """Have the orders kept, then hold them."""

@@ -7,7 +7,7 @@ daemon holds nothing in the kernel that would end with it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pointsman.config import Loaded
 from pointsman.daemon.wanted import Key
@@ -38,12 +38,16 @@ from pointsman.reconcile.store import Kept, Store, Trial
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was changed, in words, and what is in force now; ``damage`` is what others had done."""
+    """What was changed, in words, and what is in force now.
+
+    ``damage`` is what others had done; ``unwritten`` is why the state is in memory alone, "" where it is not.
+    """
 
     changes: list[str]
     findings: list[str]
     state: AppliedState
     damage: list[str]
+    unwritten: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Reconciler:
     """Every method may raise KernelError, ConfigError or FatalFindingsError; then all is as it was before."""
 
     def __init__(self, state_file: StateFile | None = None, store: Store | None = None) -> None:
-        self._state_file = state_file or StateFile()
+        self._state_file = state_file or StateFile(patient=True)
         self._store = store or Store()
 
     def found(self) -> AppliedState | None:
@@ -122,7 +126,7 @@ class Reconciler:
             proposal = propose_states(planes, self._state_file, lambda _gateway, _states: states)
             carry_out(planes, self._state_file, proposal)
         _forget(proposal.want.gateway)
-        return _outcome(proposal)
+        return replace(_outcome(proposal), unwritten=self._state_file.unwritten)
 
     def repair(self, loaded: Loaded, states: NodeStates, replacements: Replacements) -> Outcome:
         """Look for what others have changed, and put it back where there is anything."""
@@ -185,6 +189,8 @@ def _disturbed(proposal: Proposal) -> Iterable[str]:
     """What is not as it was left, beside the tables' content."""
     if proposal.have is None:
         yield f"the tables of {proposal.state.dataplane} are gone, or others made them"
+    if proposal.uncleared:
+        yield f"the last change of {proposal.state.dataplane} was killed halfway"
     for key, value in proposal.host.settings:
         yield f"setting {key} is not {value} any more"
     for own in machine.missing(proposal.host.addresses):

@@ -8,11 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pointsman.api.operator import RefusedError
-from pointsman.api.server import Serving, serving
 from pointsman.daemon.daemon import Daemon
-from pointsman.daemon.events import Kind
+from pointsman.daemon.served import Doors
 from pointsman.kernel import sd_notify
-from pointsman.kernel.errors import KernelError
 
 FILE_LOOKED_AT_EVERY = 2.0
 """Seconds between looks at the file, where the daemon is to follow it."""
@@ -35,12 +33,15 @@ async def serve(file: Path, *, follow_file: bool) -> None:
     loop.add_signal_handler(signal.SIGHUP, reloads.set)
     try:
         await daemon.start()
-        async with serving(daemon, daemon.api_settings, daemon.figures) as served:
+        doors = Doors(daemon)
+        await doors.open()
+        try:
             sd_notify.notify("READY=1", f"STATUS=serving {file}")
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(daemon.run()),
-                    tasks.create_task(_reload_on_signal(daemon, served, reloads)),
+                    tasks.create_task(doors.keep_open()),
+                    tasks.create_task(_reload_on_signal(daemon, doors, reloads)),
                     tasks.create_task(_watchdog(daemon)),
                 ]
                 if follow_file:
@@ -49,21 +50,20 @@ async def serve(file: Path, *, follow_file: bool) -> None:
                 sd_notify.notify("STOPPING=1")
                 for task in running:
                     task.cancel()
+        finally:
+            await doors.close()
     finally:
         await daemon.close()
 
 
-async def _reload_on_signal(daemon: Daemon, served: Serving, asked: asyncio.Event) -> None:
+async def _reload_on_signal(daemon: Daemon, doors: Doors, asked: asyncio.Event) -> None:
     while True:
         await asked.wait()
         asked.clear()
         sd_notify.reloading()
         with suppress(RefusedError):  # it has been told, and the configuration before serves
             await daemon.reload("SIGHUP")
-        try:
-            served.renew()
-        except KernelError as problem:
-            daemon.log.add(Kind.FAILED, f"tokens or certificate of the API: {problem}; those of before go on")
+        doors.renew()
         sd_notify.notify("READY=1")
 
 

@@ -248,14 +248,15 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
     """Do it: settings, then tables in one step, then addresses. What fails is undone; raise KernelError.
 
     Each step is written down before it is taken, so that a killed process leaves nothing that ``down``, or the
-    next ``apply``, does not know of.
+    next ``apply``, does not know of. Other states of nodes leave nothing but tables, and wait for no disk.
     """
     before, after = proposal.state, proposal.next_state
     plane = planes.of(after.dataplane)
     new = [own for own in after.addresses if own not in before.addresses]
     old = [own for own in before.addresses if own not in after.addresses]
     journal = replace(before, settings=after.settings, addresses=(*before.addresses, *new))
-    state_file.write(journal, pending=replace(after, addresses=journal.addresses))
+    needed = (before.text, before.settings, before.addresses) != (after.text, after.settings, after.addresses)
+    state_file.write(journal, pending=replace(after, addresses=journal.addresses), needed=needed)
     try:
         # First, as a policy has to be there before the machine starts to forward.
         for side in planes.sides:
@@ -274,7 +275,7 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
         if before == AppliedState():
             state_file.remove()
         else:
-            state_file.write(before)
+            state_file.write(before, needed=needed)
         raise
     machine.drop(old)
     # Only now, so that one of the planes had every packet.
@@ -284,7 +285,7 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
     for side in planes.sides:
         side.settle(proposal.wanted_sides)
     try:
-        state_file.write(after)
+        state_file.write(after, needed=needed)
     except KernelError as problem:
         # The journal knows all of it, and the stamp tells that it was carried out.
         raise KernelError(f"applied, but {problem}; make room, then apply again") from None

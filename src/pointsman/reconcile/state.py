@@ -118,17 +118,27 @@ def state_directory() -> Path:
 
 
 class StateFile:
-    """The state's file; hold ``locked()`` around everything that reads, changes and writes it."""
+    """The state's file; hold ``locked()`` around everything that reads, changes and writes it.
 
-    def __init__(self, directory: Path | None = None) -> None:
+    One that is ``patient`` belongs to a process that stays: what the disk does not take is held in memory, if it may
+    be, and written as soon as the disk takes it.
+    """
+
+    def __init__(self, directory: Path | None = None, *, patient: bool = False) -> None:
         self._directory = directory or state_directory()
         self._file = self._directory / "applied.json"
+        self._patient = patient
+        self._held: tuple[AppliedState, AppliedState | None] | None = None
+        self.unwritten = ""
+        """Why the disk has not what is held in memory, "" where it has."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other Pointsman processes out; raise KernelError where the folder cannot be used."""
         handle = self._lock()
         try:
+            if self._held is not None:
+                self.write(*self._held, needed=False)
             yield
         finally:
             with suppress(OSError):  # in use: it holds the state
@@ -170,6 +180,8 @@ class StateFile:
 
         Raises KernelError where the file cannot be read or understood.
         """
+        if self._held is not None:
+            return self._held
         try:
             content = self._file.read_text(errors="replace")
         except FileNotFoundError:
@@ -195,8 +207,21 @@ class StateFile:
             return [set_aside(self._file)]
         return []
 
-    def write(self, state: AppliedState, pending: AppliedState | None = None) -> None:
-        """Replace the file in one step, so that a killed process leaves the old one or the new one."""
+    def write(self, state: AppliedState, pending: AppliedState | None = None, *, needed: bool = True) -> None:
+        """Replace the file in one step, so that a killed process leaves the old one or the new one.
+
+        What is not ``needed`` to put the machine back may be held in memory; else raises KernelError.
+        """
+        try:
+            self._replace(state, pending)
+        except KernelError as problem:
+            if needed or not self._patient:
+                raise
+            self._held, self.unwritten = (state, pending), str(problem)
+        else:
+            self._held, self.unwritten = None, ""
+
+    def _replace(self, state: AppliedState, pending: AppliedState | None) -> None:
         temporary = self._file.with_suffix(".new")
         data = {
             "version": VERSION,
@@ -215,6 +240,7 @@ class StateFile:
             raise KernelError(f"cannot write {self._file}: {problem.strerror}") from None
 
     def remove(self) -> None:
+        self._held, self.unwritten = None, ""
         try:
             self._file.unlink(missing_ok=True)
         except OSError as problem:
