@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 from tests.conformance.site import Site
 
+from pointsman.config import parse
 from pointsman.model import NodeStates
-from pointsman.reconcile.apply import applied_inputs, carry_out, propose_replacement, propose_states
+from pointsman.reconcile.apply import Wish, applied_inputs, carry_out, propose_states, standing
 from pointsman.reconcile.planes import Planes
+from pointsman.reconcile.prepare import prepare
 from pointsman.reconcile.state import StateFile
 
 
@@ -34,7 +36,10 @@ def share(site: Site, node: str, percent: int, service: str = "s") -> None:
 
 def replace_node(site: Site, node: str, *addresses: str, service: str = "s") -> None:
     with on_gateway(site) as (planes, file):
-        carry_out(planes, file, propose_replacement(planes, file, service, node, addresses))
+        state, _ = standing(planes, file)
+        assert state.text is not None
+        wish = Wish(state.states, {**state.replacements, (service, node): addresses})
+        carry_out(planes, file, prepare(planes, file, parse(state.text, state.filename), wish).proposal)
 
 
 def states(site: Site) -> NodeStates:

@@ -12,8 +12,8 @@ from tests.conformance.evidence import refused, standing
 from tests.conformance.proposals import replace_node, states
 from tests.conformance.site import COAP, QUIET, Site, cid, flight5, hello
 
+from pointsman.config import ConfigError
 from pointsman.model import NodeState
-from pointsman.plan.replaced import ReplacementError
 
 MACHINES = ("n1", "n2", "n3")
 PING = bytes.fromhex("40000001")
@@ -155,7 +155,7 @@ def test_machine_that_is_another_node_already_is_refused_and_nothing_changes(sit
     site.serve(nodes=["n1", "n2"])
     site.nodes(MACHINES)
     before = standing(site)
-    with pytest.raises(ReplacementError, match="is that of node n2; an address of its own"):
+    with pytest.raises(ConfigError, match="is that of node n2, as it has been replaced; an address of its own"):
         replace_node(site, "n1", site.node_address("n2"))
     assert standing(site) == before
     assert site.ask(site.client(), cid(1)).node == "n1"

@@ -20,6 +20,7 @@ class Sampling:
         self._in_force, self._looking = in_force, looking
         self.devices = Devices()
         self._is_on = True  # a daemon that was killed may have left it so
+        self._trouble = ""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -52,7 +53,10 @@ class Sampling:
         try:
             found = await in_force.read(lambda: in_force.reconciler.named(nodes, share))
         except TROUBLE as problem:
-            log.warning(f"packets cannot be sampled: {line(problem)}")
+            if (said := line(problem)) != self._trouble:
+                self._trouble = said
+                log.warning(f"packets cannot be sampled: {said}; tried again and again")
             return
+        self._trouble = ""
         self.devices.take(found or [], nodes if found is not None else [], now())
         self._is_on = bool(nodes) and found is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -145,23 +145,6 @@ def propose(
         clients_only=interfaces.clients,
     )
     return _proposal(planes, state, have, gateway, renewed, distrust=wish.distrust)
-
-
-def propose_replacement(
-    planes: Planes, state_file: StateFile, service: str, node: str, addresses: Sequence[str]
-) -> Proposal:
-    """Plan that another machine takes over a node of the configuration that is applied.
-
-    Raises ReplacementError where the node cannot have these addresses, KernelError where nothing is applied.
-    """
-    state, have = standing(planes, state_file)
-    if state.text is None:
-        raise KernelError("nothing is applied here; `pointsman apply FILE` first")
-    replacements = {**state.replacements, (service, node): tuple(addresses)}
-    gateway = meaning(state.text, state.filename, replacements)
-    present = machine.present(state.interfaces)
-    renewed = replace(state, replacements=replacements, interfaces=present)
-    return _proposal(planes, state, have, gateway, renewed)
 
 
 def _gateway_of(state: AppliedState, text: str) -> Gateway:
