@@ -155,7 +155,9 @@ def test_machine_that_is_another_node_already_is_refused_and_nothing_changes(sit
     site.serve(nodes=["n1", "n2"])
     site.nodes(MACHINES)
     before = standing(site)
-    with pytest.raises(ConfigError, match="is that of node n2, as it has been replaced; an address of its own"):
+    with pytest.raises(
+        ConfigError, match="is that of node n2, as it has been replaced; an address of its own"
+    ):
         replace_node(site, "n1", site.node_address("n2"))
     assert standing(site) == before
     assert site.ask(site.client(), cid(1)).node == "n1"

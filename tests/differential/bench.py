@@ -29,7 +29,7 @@ from pointsman.plan.inputs import PlaneInputs
 ALL = 3
 SOL_PACKET, IGNORE_OUTGOING = 263, 23
 SO_RCVBUFFORCE = 33
-LATE = 0.004
+LATE = 1.0
 """How long an answer may take that the other gateway gave at once."""
 
 SYSCTLS = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
-from tests.differential.bench import Gateway, both, pair
+from tests.differential.bench import LATE, Gateway, both, pair
 from tests.differential.differences import DIFFERENCES, difference
 from tests.prog import sums
 from tests.prog.frames import Frames, Sent
@@ -68,20 +69,34 @@ def test_both_planes_make_the_same_of_every_frame(family: int) -> None:
                 for gateway in gateways:
                     gateway.change(inputs)
             before = [shared(gateway.counts()) for gateway in gateways]
+            late = Late()
             for _ in range(FRAMES // len(steps)):
                 sent = frames.next()
                 if (why := difference(sent.frame)) is not None:
                     skipped[why] += 1
                     continue
-                compare(gateways, sent, step)
-            nft, xdp = (shared(gateway.counts()) - own for gateway, own in zip(gateways, before, strict=True))
+                compare(gateways, sent, step, late)
+            end = time.monotonic() + LATE
+            while True:
+                nft, xdp = (
+                    shared(gateway.counts()) - own for gateway, own in zip(gateways, before, strict=True)
+                )
+                if xdp == nft or time.monotonic() > end:
+                    break
             assert xdp == nft
     print(f"IPv{family}: {FRAMES} frames; not sent, as they are treated differently: {dict(skipped)}")
     assert sum(skipped.values()) < FRAMES / 3
     assert skipped.keys() <= {each.name for each in DIFFERENCES}
 
 
-def compare(gateways: tuple[Gateway, Gateway], sent: Sent, step: int) -> None:
+@dataclass(slots=True)
+class Late:
+    """Whether a frame with a wrong checksum is not out yet, or was dropped: on a busy machine both may be late."""
+
+    wrong: bool = False
+
+
+def compare(gateways: tuple[Gateway, Gateway], sent: Sent, step: int, late: Late) -> None:
     nft, xdp = both(gateways, sent.on, sent.frame)
     expected, got = ([(side, canonical(frame)) for side, frame in made] for made in (nft, xdp))
     assert got == expected, (
@@ -89,8 +104,11 @@ def compare(gateways: tuple[Gateway, Gateway], sent: Sent, step: int) -> None:
         f"nftables: {[(side, frame.hex()) for side, frame in nft]}\n"
         f"xdp: {[(side, frame.hex()) for side, frame in xdp]}"
     )
-    if not sums.wrong(sent.frame):
-        assert not any(sums.wrong(frame) for _, frame in xdp), sent.frame.hex()
+    if sums.wrong(sent.frame):
+        late.wrong = not xdp
+    elif xdp:  # nothing that came before this can still be on its way
+        assert late.wrong or not any(sums.wrong(frame) for _, frame in xdp), sent.frame.hex()
+        late.wrong = False
 
 
 def canonical(frame: bytes) -> bytes:
