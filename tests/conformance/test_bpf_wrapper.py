@@ -27,6 +27,7 @@ from pointsman.kernel.bpf_attach import (
     attach_tc,
     attach_xdp,
     detach_tc,
+    tc_attached,
     tc_filters,
     xdp_on,
 )
@@ -549,10 +550,15 @@ def test_tc_attach_and_detach_leave_no_clsact(
     assert shown.count("direct-action") == 1
     assert "pref 9" in shown
     assert inside(namespace, lambda: tc_filters(11))
+    assert inside(namespace, lambda: tc_attached(11, handle=7, priority=9))
+    assert not inside(namespace, lambda: tc_attached(11, handle=8, priority=9))
+    assert not inside(namespace, lambda: tc_attached(11, handle=7, priority=8))
+    assert not inside(namespace, lambda: tc_attached(11, handle=7, priority=9, egress=True))
     for _ in range(2):
         inside(namespace, lambda: detach_tc(11, handle=7, priority=9, remove_qdisc=True))
         assert tool(namespace, "tc", "qdisc", "show") == before
     assert not inside(namespace, lambda: tc_filters(11))
+    assert not inside(namespace, lambda: tc_attached(11, handle=7, priority=9))
     assert capfd.readouterr().err == ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -31,9 +31,13 @@ def prefix(family: int) -> str:
 
 
 def file_of(site: Site, protocol: str, port: int, check: str) -> str:
+    return service_file(site, protocol, port, check, 'forward = "dsr"')
+
+
+def service_file(site: Site, protocol: str, port: int, check: str, settings: str) -> str:
     lines = [
         f'[gateway]\nname = "edge"\nhash_seed = 1\ndataplane = "{site.plane}"',
-        f'[[service]]\nname = "s"\nprotocol = "{protocol}"\nforward = "dsr"',
+        f'[[service]]\nname = "s"\nprotocol = "{protocol}"\n{settings}',
         f'listen = [{{ address = "{VIP[4]}:{port}", interface = "wan0" }}, '
         f'{{ address = "[{VIP[6]}]:{port}", interface = "wan0" }}]',
         f"[[service.check]]\n{check}",
@@ -46,9 +50,14 @@ def file_of(site: Site, protocol: str, port: int, check: str) -> str:
     return str(path)
 
 
+def probed(site: Site, file: str, by: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What ``probe`` tells of n1; ``by`` is a command that runs it."""
+    done = site.lab.run("gw", [*by, *POINTSMAN, "probe", "--json", file, "s/n1"], check=False)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def asked(site: Site, file: str) -> list[dict[str, Any]]:
-    done = site.lab.run("gw", [*POINTSMAN, "probe", "--json", file, "s/n1"], check=False)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = probed(site, file)
     assert [one["target"].split(" at ")[1] for one in found] == [
         site.lab.address("n1", each) for each in (4, 6)
     ]

@@ -12,7 +12,7 @@ from struct import Struct
 from pointsman.dataplane.xdp_maps import MAIN, NEIGHBOUR, MapSet
 from pointsman.kernel import iproute, offload
 from pointsman.kernel.bpf import BpfError, Program, unpin
-from pointsman.kernel.bpf_attach import Link, attach_tc, attach_xdp, detach_tc, tc_filters, xdp_on
+from pointsman.kernel.bpf_attach import Link, attach_tc, attach_xdp, detach_tc, tc_attached, xdp_on
 from pointsman.kernel.errors import KernelError
 from pointsman.plan.xdp import abi
 from pointsman.plan.xdp.ports import MOST, port_table
@@ -108,7 +108,8 @@ class Ports:
         return [
             link.name
             for link in real_interfaces(names)
-            if holding.get(link.index) != program or not tc_filters(link.index)
+            if holding.get(link.index) != program
+            or not tc_attached(link.index, handle=TC_HANDLE, priority=TC_PRIORITY)
         ]
 
     def _touched(self) -> set[int]:

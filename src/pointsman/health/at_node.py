@@ -10,24 +10,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pointsman.health.targets import Target
+from pointsman.health.targets import Target, source_of
 from pointsman.model import Address
+from pointsman.plan.node_setup import LOOPBACK
 
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A table's name, and the ports that checks by it come from: those of others, and of sockets, are others."""
+    """A table's name, and the ports that checks by it come from: those of others, and of sockets, are others.
+
+    ``priority`` is that of the filters that put what is asked into tunnels.
+    """
 
     table: str
     first: int
     last: int
+    priority: int
 
 
-ENGINE = Lane("pointsman_health", 61000, 63499)
-PROBE = Lane("pointsman_probe", 63500, 65535)
+ENGINE = Lane("pointsman_health", 61000, 63499, 0x706E)
+PROBE = Lane("pointsman_probe", 63500, 65535, 0x706F)
 """Above the kernel's own choice of ports, which ends at 60999 unless somebody has changed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The link that a target is asked by, and those that its answer may come in by."""
+
+    out: str
+    back: frozenset[str]
+
+
+def way_to(
+    target: Target, route: tuple[str, Address | None] | None, carriers: Mapping[Address, str]
+) -> Way | None:
+    """The way to a target; None where none leads there.
+
+    ``route`` is the link to its address, and the address of ours that it is asked from unless the check says one;
+    ``carriers`` are the links of our addresses: nodes may answer by another than they are asked by.
+    """
+    out = target.check.interface or (route[0] if route is not None else None)
+    if out is None:
+        return None
+    source = source_of(target) or (route[1] if route is not None else None)
+    carrier = carriers.get(source, out) if source is not None else out
+    return Way(out, frozenset({out, carrier} - {LOOPBACK}))
 
 
 def ports(lane: Lane, targets: Iterable[Target], before: Mapping[Target, int]) -> dict[Target, int]:
@@ -40,10 +69,10 @@ def ports(lane: Lane, targets: Iterable[Target], before: Mapping[Target, int]) -
     return {**kept, **dict(given)}
 
 
-def table(lane: Lane, by_port: Mapping[Target, int], devices: Mapping[Address, str | None]) -> str:
+def table(lane: Lane, by_port: Mapping[Target, int], ways: Mapping[Target, Way]) -> str:
     """The transaction that puts the table in place, or takes it away where nothing needs it."""
     lines = [f"table netdev {lane.table}", f"delete table netdev {lane.table}"]
-    used = sorted({name for target in by_port if (name := devices.get(target.address))})
+    used = [ways[target] for target in by_port if target in ways]
     if not used:
         return "\n".join([*lines, ""])
     lines.append(f"table netdev {lane.table} {{")
@@ -51,14 +80,15 @@ def table(lane: Lane, by_port: Mapping[Target, int], devices: Mapping[Address, s
         rows = [
             (target.address, port, target.vip.address)
             for target, port in by_port.items()
-            if target.vip is not None and target.address.version == family
+            if target.vip is not None and target in ways and target.address.version == family
         ]
         own = [f"{node} . {port}" for node, port, _ in rows]
         lines += _named(f"set own{family}", f"{_TYPES[family]} . inet_service", own)
         lines += _map(f"out{family}", family, [f"{node} . {port} : {vip}" for node, port, vip in rows])
         lines += _map(f"in{family}", family, [f"{vip} . {port} : {node}" for node, port, vip in rows])
-    for number, device in enumerate(used):
+    for number, device in enumerate(sorted({way.out for way in used})):
         lines += _chain(f"out_{number}", "egress", device, "daddr", "sport", "out")
+    for number, device in enumerate(sorted(frozenset().union(*(way.back for way in used)))):
         lines += _chain(f"in_{number}", "ingress", device, "saddr", "dport", "in")
     return "\n".join([*lines, "}", ""])
 

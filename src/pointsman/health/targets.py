@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pointsman.model import (
     Address,
     Check,
     CheckKind,
     Endpoint,
-    Forward,
     Gateway,
     Node,
     Require,
     Service,
     family_of,
 )
+from pointsman.plan.node_setup import Tunnel, tunnel_to
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One check of one address of a node; equal ones are the same, whichever services name them.
 
-    ``port`` is None where the check has none. ``vip`` is what is asked at the node, where that answers as the VIP.
+    ``port`` is None where the check has none. ``vip`` is what is asked at the node, where that answers as the VIP,
+    and ``tunnel`` what leads there.
     """
 
     check: Check
     address: Address
     port: int | None
     vip: Endpoint | None = None
+    tunnel: Tunnel | None = None
 
     def __str__(self) -> str:
         if self.vip is not None:
@@ -68,10 +70,12 @@ def _targets(service: Service, node: Node, check: Check) -> Iterator[Target]:
         if endpoint is None or listener.offset:
             continue
         port = (check.port or endpoint.port) if check.kind.has_port else None
-        vip = None
-        if service.forward is Forward.DSR and port is not None and check.kind is not CheckKind.SCRIPT:
-            vip = Endpoint(listener.endpoint.address, port)
-        found.setdefault(Target(check, endpoint.address, port, vip))
+        target = Target(check, endpoint.address, port)
+        if service.forward.answers_pass_by and port is not None and check.kind is not CheckKind.SCRIPT:
+            vip = listener.endpoint.address
+            tunnel = tunnel_to(service, endpoint.address, vip)
+            target = replace(target, vip=Endpoint(vip, port), tunnel=tunnel)
+        found.setdefault(target)
     yield from found
 
 

@@ -185,6 +185,17 @@ def detach_tc(ifindex: int, *, handle: int, priority: int, remove_qdisc: bool, e
         _remove_clsact(ifindex)
 
 
+def tc_attached(ifindex: int, *, handle: int, priority: int, egress: bool = False) -> bool:
+    """Whether the filter of this handle and priority is there, whoever added it; raise BpfError."""
+    hook = _hook(ifindex, _EGRESS if egress else _INGRESS)
+    opts = _TcOpts(sz=ctypes.sizeof(_TcOpts), handle=handle, priority=priority)
+    result = library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(opts))
+    if -result in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
+        return False
+    check(result, f"cannot list the filters of {_name(ifindex)}")
+    return True
+
+
 def tc_filters(ifindex: int) -> bool:
     """Whether clsact of an interface has any filter, whoever added it; raise BpfError."""
     return any(_has_filters(ifindex, parent) for parent in (_CLSACT_INGRESS, _CLSACT_EGRESS))

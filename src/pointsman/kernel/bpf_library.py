@@ -68,6 +68,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "bpf_tc_hook_destroy": (_INT, (_ADDRESS,)),
     "bpf_tc_attach": (_INT, (_ADDRESS, _ADDRESS)),
     "bpf_tc_detach": (_INT, (_ADDRESS, _ADDRESS)),
+    "bpf_tc_query": (_INT, (_ADDRESS, _ADDRESS)),
     "ring_buffer__new": (_ADDRESS, (_INT, _ADDRESS, _ADDRESS, _ADDRESS)),
     "ring_buffer__free": (None, (_ADDRESS,)),
     "ring_buffer__poll": (_INT, (_ADDRESS, _INT)),

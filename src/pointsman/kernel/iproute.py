@@ -140,6 +140,15 @@ def devices_to(addresses: Sequence[Address], vrf: str | None = None) -> dict[Add
     return {address: row.get("dev") if row is not None else None for address, row in rows.items()}
 
 
+def ways_to(addresses: Sequence[Address]) -> dict[Address, tuple[str, Address | None]]:
+    """The interface that packets to each address leave by, and the source that they get; without those to nowhere."""
+    return {
+        address: (row["dev"], ip_address(row["prefsrc"]) if "prefsrc" in row else None)
+        for address, row in _routes_to(addresses, None).items()
+        if row is not None and "dev" in row
+    }
+
+
 def routers_to(addresses: Sequence[Address]) -> dict[Address, str]:
     """The next hop to each address that is on no link of this machine."""
     rows = _routes_to(addresses, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pointsman.model import Address, Encapsulation, Endpoint, Forward, Node, Service
+from pointsman.model import Address, Encapsulation, Endpoint, Forward, Node, Service, family_of
 
 LOOPBACK = "lo"
 ALL = "net/ipv4/conf/all"
@@ -19,7 +19,7 @@ STRICT, LOOSE = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """The packets that the node's end of a tunnel takes: ``port`` is GUE's, 0 for IPIP and IP6IP6."""
+    """From the gateway to a node, for packets to a VIP: ``port`` is GUE's, 0 for IPIP and IP6IP6."""
 
     source: Address
     destination: Address
@@ -88,17 +88,17 @@ def wanted_of(service: Service, node: Node) -> Wanted | None:
     own = {address.family: address.address for address in node.addresses}
     listeners = [listener for listener in service.listeners if listener.family in own]
     vips = tuple(dict.fromkeys(listener.endpoint.address for listener in listeners))
-    tunnels: tuple[Tunnel, ...] = ()
-    if service.forward is Forward.TUNNEL and service.sources is not None and service.tunnel is not None:
-        port = service.tunnel.port if service.tunnel.encapsulation is Encapsulation.GUE else 0
-        ends = {
-            Tunnel(
-                service.sources.of(listener.family)[0], own[listener.family], listener.endpoint.address, port
-            )
-            for listener in listeners
-        }
-        tunnels = tuple(sorted(ends, key=str))
+    ends = {tunnel_to(service, own[listener.family], listener.endpoint.address) for listener in listeners}
+    tunnels = tuple(sorted((end for end in ends if end is not None), key=str))
     return Wanted(vips, tuple(address.address for address in node.addresses), tunnels)
+
+
+def tunnel_to(service: Service, own: Address, vip: Address) -> Tunnel | None:
+    """The tunnel by which a node's address gets what is for a VIP; None where the service has none."""
+    if service.forward is not Forward.TUNNEL or service.sources is None or service.tunnel is None:
+        return None
+    port = service.tunnel.port if service.tunnel.encapsulation is Encapsulation.GUE else 0
+    return Tunnel(service.sources.of(family_of(own))[0], own, vip, port)
 
 
 def settings_read(interfaces: Iterator[str] | list[str]) -> list[str]:

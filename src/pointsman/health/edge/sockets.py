@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from pointsman.health.probes.step import Outcome, failure, untried
 from pointsman.health.targets import Target, source_of
+from pointsman.health.through_tunnel import SEGMENT
 
 MOST_FILES = 16384
 _OWN = (
@@ -39,6 +40,9 @@ def opened(target: Target, kind: int, protocol: int = 0, *, port: int = 0) -> so
             found.setsockopt(
                 socket.SOL_SOCKET, socket.SO_BINDTODEVICE, target.check.interface.encode() + b"\0"
             )
+        if target.tunnel is not None and kind == socket.SOCK_STREAM:
+            # The kernel knows the link's size, and not what the tunnel takes of it.
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         source = source_of(target)
         if port:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
