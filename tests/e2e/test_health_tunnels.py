@@ -318,6 +318,13 @@ def test_the_daemon_and_probe_do_not_disturb_each_other(far: Site) -> None:
                 return [check["healthy"] for check in checks] == [True, True]
 
             eventually("the daemon finds n1 healthy", healthy)
+            lab.run("gw", ["tc", "qdisc", "del", "dev", "lan0", "clsact"])
+            assert filters(far, ENGINE) == ""
+            lab.run("gw", ["nft", "flush", "ruleset"])
+            tables = ["nft", "list", "tables", "netdev"]
+            eventually("the table is back", lambda: "pointsman_health" in lab.run("gw", tables).stdout)
+            eventually("so is the filter", lambda: ENGINE in filters(far, ENGINE))
+            eventually("the daemon still finds n1 healthy", healthy)
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(20)

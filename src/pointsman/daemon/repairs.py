@@ -58,6 +58,7 @@ class Repairs:
             outcome = await in_force.alone(
                 lambda: in_force.reconciler.repair(wanted.loaded, states, wanted.replacements())
             )
+            checks_lost_their_way = await in_force.do(in_force.engine.has_lost_its_way)
             watch.drain()
         except TROUBLE as problem:
             self._backoff = self._backoff.after_repair(now())
@@ -69,6 +70,8 @@ class Repairs:
             )
             return
         in_force.findings = outcome.findings
+        if checks_lost_their_way:
+            in_force.engine.want(in_force.gateway)
         if outcome.damage:
             self.count += 1
             self._backoff = self._backoff.after_repair(now())

@@ -121,6 +121,10 @@ class Engine:
         for one in self._watched.values():
             self._judge(one, None)  # the same verdicts may mean something else now
 
+    def has_lost_its_way(self) -> bool:
+        """Whether VIPs at nodes are not reached as when targets were last wanted; may be called on another thread."""
+        return self._tries is not None and self._tries.has_lost_its_way()
+
     async def run(self) -> None:
         """Check until cancelled; nothing is left open then."""
         loop = asyncio.get_running_loop()

@@ -163,6 +163,9 @@ class Tries:
         self._streams.refresh()
         self._vips.want(targets)
 
+    def has_lost_its_way(self) -> bool:
+        return self._vips.is_lost()
+
     def close(self) -> None:
         self.alarms.close()
         self._datagrams.close()

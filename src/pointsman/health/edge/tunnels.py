@@ -64,6 +64,16 @@ class Tunnels:
         for key in set(self._loaded[1].keys()) - keys:
             self._loaded[1].delete(key)
 
+    def is_lost(self) -> bool:
+        """Whether somebody took a filter away."""
+        return not all(
+            any(
+                tc_attached(index, handle=handle, priority=self._priority, egress=True)
+                for handle in (FOUND, MADE)
+            )
+            for index in self._links
+        )
+
     def close(self) -> None:
         """Take everything away."""
         self._wanted = set(), set()

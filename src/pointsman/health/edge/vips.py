@@ -24,6 +24,7 @@ class Vips:
         self._placed = False
         self._refused = ""
         self._lost: dict[Target, str] = {}
+        self._ways: dict[Target, Way] = {}
         self._tunnels = Tunnels(lane)
 
     def port(self, target: Target) -> int:
@@ -44,7 +45,7 @@ class Vips:
         if not wanted and not self._placed:
             return
         try:
-            ways = _ways(wanted)
+            ways = self._ways = _ways(wanted)
             self._lost = {
                 target: "no port is left for it" if target not in self._ports else "no way to the node"
                 for target in wanted
@@ -68,6 +69,17 @@ class Vips:
             elements({target: self._ports[target] for target in those}), set(those.values())
         )
         return {target: refused[link] for target, link in those.items() if link in refused}
+
+    def is_lost(self) -> bool:
+        """Whether the routes lead another way than when this was put in place, or others took the table away."""
+        wanted, ways = list(self._ports), self._ways
+        if not self._placed or not wanted:
+            return False
+        if _ways(wanted) != ways or self._tunnels.is_lost():
+            return True
+        with Nft() as nft:
+            tables = (entry.get("table", {}) for entry in nft.listing("list tables netdev"))
+            return self._lane.table not in {table.get("name") for table in tables}
 
     def close(self) -> None:
         """Take all away."""
