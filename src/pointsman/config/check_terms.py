@@ -28,9 +28,11 @@ def http_terms(path: Path, table: CheckTable, report: Report) -> HttpTerms:
             f"a regular expression of at most {LONGEST_EXPRESSION}",
         )
     elif table.body is not None:
+        import regex
+
         try:
-            re.compile(table.body.encode())
-        except (re.error, OverflowError, RecursionError) as error:
+            regex.compile(table.body.encode())
+        except (regex.error, OverflowError, RecursionError) as error:
             report.error((*path, "body"), f"body is no regular expression: {error}", "one of Python's")
     codes = tuple(_http_codes((*path, "codes"), table.codes or (), report))
     if table.codes == []:

@@ -139,7 +139,7 @@ WRONG = [
     ),
     (
         'type = "http"; body = "o(k"',
-        "body is no regular expression: missing ), unterminated subpattern at position 1; one of Python's",
+        "body is no regular expression: missing ) at position 3; one of Python's",
     ),
     (
         f'type = "http"; body = "{"x" * 1001}"',

@@ -76,6 +76,15 @@ def test_http_looks_for_its_expression_in_the_body() -> None:
     assert http([b"HTTP/1.0 200 OK\r\n\r\nok", b""], HttpTerms(body="^ok$"))[0] is True
 
 
+def test_http_gives_up_an_expression_that_runs_for_ever_on_a_body() -> None:
+    body = b"a" * 64 + b"b"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n" + body
+    assert http([answer], HttpTerms(body="^(a|a)*$")) == (
+        False,
+        "200 OK, body on which the expression runs for more than 0.1 s",
+    )
+
+
 def test_http_compares_the_digest_of_the_whole_body() -> None:
     assert http([OK], HttpTerms(digest=sha256(b"ok").digest()))[0] is True
     assert http([OK], HttpTerms(digest=sha256(b"o").digest()))[0] is False

@@ -139,3 +139,25 @@ def test_a_strange_file_is_moved_away_once_and_kept(tmp_path: Path, content: byt
     assert (tmp_path / "applied.json.strange").read_bytes() == content
     assert file.read() == (AppliedState(), None)
     assert file.set_aside() == []
+
+
+def test_a_patient_one_holds_in_memory_what_the_disk_does_not_take_until_it_does(tmp_path: Path) -> None:
+    file, obstacle = StateFile(tmp_path, patient=True), tmp_path / "applied.new"
+    file.write(AppliedState())
+    obstacle.mkdir()
+    with pytest.raises(KernelError, match="cannot write"):
+        file.write(STATE)
+    file.write(STATE, needed=False)
+    assert file.read() == (STATE, None)
+    assert "cannot write" in file.unwritten
+    assert StateFile(tmp_path).read() == (AppliedState(), None)
+    obstacle.rmdir()
+    with file.locked():
+        assert file.unwritten == ""
+    assert StateFile(tmp_path).read() == (STATE, None)
+
+
+def test_one_that_is_not_patient_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "applied.new").mkdir()
+    with pytest.raises(KernelError, match="cannot write"):
+        StateFile(tmp_path).write(STATE, needed=False)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from hashlib import sha256
 
 import h11
+import regex
 
 from pointsman.health.probes.step import WAIT, Step, failed, passed, plain
 from pointsman.model.health import HttpTerms
 
 LARGEST_BODY = 1 << 20
 LARGEST_HEADERS = 32768
+LONGEST_SEARCH = 0.1
+"""Seconds that an expression may take for a body; other checks wait meanwhile."""
 
 
 class HttpProbe:
@@ -74,13 +76,20 @@ class HttpProbe:
         return WAIT
 
     def _whole(self) -> Step:
-        if self._terms.body is not None and not _compiled(self._terms.body).search(self._body):
-            return failed(f"{self._answer}, body of {len(self._body)} bytes without what is expected")
+        if self._terms.body is not None:
+            try:
+                found = _compiled(self._terms.body).search(self._body, timeout=LONGEST_SEARCH)
+            except TimeoutError:
+                return failed(
+                    f"{self._answer}, body on which the expression runs for more than {LONGEST_SEARCH} s"
+                )
+            if found is None:
+                return failed(f"{self._answer}, body of {len(self._body)} bytes without what is expected")
         if self._terms.digest is not None and sha256(self._body).digest() != self._terms.digest:
             return failed(f"{self._answer}, body of {len(self._body)} bytes with another SHA-256")
         return passed(f"{self._answer}, body as expected")
 
 
 @lru_cache(maxsize=1024)
-def _compiled(expression: str) -> re.Pattern[bytes]:
-    return re.compile(expression.encode())
+def _compiled(expression: str) -> regex.Pattern[bytes]:
+    return regex.compile(expression.encode())
