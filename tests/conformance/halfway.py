@@ -1,6 +1,7 @@
 """``pointsman`` as it is, but killed at its STEP-th effect on the machine, before that is done: STEP ARGUMENTS.
 
-STEP 0 kills nothing; then the last line of stderr says how many effects there were.
+STEP 0 kills nothing; then the last line of stderr says how many effects there were. STEP -1 kills it, and the child
+that holds nftables' library, between the two transactions of a change.
 """
 
 from __future__ import annotations
@@ -70,11 +71,25 @@ def watch(effects: Effects) -> None:
                     setattr(each, own, instead)
 
 
+def die_between_transactions() -> None:
+    known = Nft.apply
+
+    def make_alone(self: Nft, transaction: str, afterwards: str = "") -> None:
+        known(self, transaction)
+        if afterwards:
+            os._exit(KILLED)
+
+    Nft.apply = make_alone  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     for verb in sorted(set(main.PLACES.values())):  # all names for effects are to be the watched ones
         importlib.import_module(f"pointsman.cli.{verb}")
     found = Effects(int(sys.argv.pop(1)))
-    watch(found)
+    if found.last < 0:
+        die_between_transactions()
+    else:
+        watch(found)
     try:
         main.main()
     finally:

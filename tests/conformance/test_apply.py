@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conformance.evidence import only_on, pins, standing
+from tests.conformance.halfway import KILLED
 from tests.conformance.load import Load, both_families
 from tests.conformance.site import COAPS, POINTSMAN, Site, cid, hello
 
 from pointsman.kernel.nft import Nft, NftError
+
+HALFWAY = [sys.executable, str(Path(__file__).with_name("halfway.py"))]
 
 
 def test_a_hundred_applies_lose_no_packet(once: Site) -> None:
@@ -155,19 +159,24 @@ def test_library_that_aborts_takes_only_its_child_along(site: Site) -> None:
 
 
 @only_on("nftables", because="xdp changes by one word")
-def test_what_a_killed_child_left_uncleared_is_cleared_by_the_next_apply(site: Site) -> None:
-    """As if it had been killed between the two transactions of a change."""
-    site.serve()
-    (element,) = nft_set(site, "applied")
-    stamp = element["elem"]["comment"]
-    labels = f"labels{site.family}"
-    left = f"add element inet pointsman {labels} {{ 999 }}"
-    again = f'add element inet pointsman applied {{ 1 comment "{stamp} uncleared" }}'
-    site.lab.run("gw", ["nft", f"flush set inet pointsman applied; {again}; {left}"])
-    assert "nothing to change" not in site.apply(site.config()).stdout
-    assert 999 not in nft_set(site, labels)
-    assert nft_set(site, "applied") == [element]
-    assert "nothing to change" in site.apply(site.config()).stdout
+def test_a_change_that_was_killed_between_its_transactions_is_carried_to_its_end(once: Site) -> None:
+    once.apply(both_families(once, ["n1", "n2"]))
+    once.nodes(["n2"])
+    after = once.lab.scratch / "after.toml"
+    after.write_text(both_families(once, ["n1", "n3"]))
+    known = once.client()
+    assert once.ask(known, cid(2)).node == "n2"
+    done = once.lab.run("gw", [*HALFWAY, "-1", "apply", str(after)], check=False)
+    assert done.returncode == KILLED, done.stderr
+    left = nft_set(once, "labels4")
+    assert len(left) == 3
+    (stamped,) = nft_set(once, "applied")
+    assert stamped["elem"]["comment"].endswith(" uncleared")
+    assert "killed halfway" in once.pointsman("apply", str(after)).stdout
+    assert len(nft_set(once, "labels4")) == 2
+    (stamped,) = nft_set(once, "applied")
+    assert not stamped["elem"]["comment"].endswith(" uncleared")
+    assert "nothing to change" in once.pointsman("apply", str(after)).stdout
 
 
 def nft_set(site: Site, name: str) -> list[Any]:

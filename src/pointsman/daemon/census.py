@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from pointsman.daemon.words import explained
 from pointsman.dataplane.protocol import FlowCount, FlowKind
 from pointsman.kernel.errors import KernelError
 
@@ -49,7 +50,9 @@ class Census:
     async def _count(self) -> None:
         begun = self._clock()
         try:
-            self.counts = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+            self.counts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: explained(self._read)
+            )
             self.problem = ""
         except KernelError as problem:
             self.problem = f"flows cannot be counted: {problem}"

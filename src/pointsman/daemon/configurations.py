@@ -40,7 +40,10 @@ class Configurations:
                 await self._roll_back(self.trial)
 
     async def first(self, found: AppliedState | None) -> Loaded:
-        """The file; where it has mistakes, what was in force last."""
+        """What is on trial, or what that goes back to; else the file, or what was in force last."""
+        if self.trial is not None and (loaded := await self._tried(self.trial, found)) is not None:
+            self.stale = f"{loaded.filename} is, or was, on trial"
+            return loaded
         try:
             return await self._in_force.do(lambda: load(self._file))
         except ConfigError as mistakes:
@@ -48,6 +51,22 @@ class Configurations:
             if last is None:
                 raise
             return last
+
+    async def _tried(self, trial: Trial, found: AppliedState | None) -> Loaded | None:
+        """What a daemon that was killed over a trial had in force, or goes back to where its time is over."""
+        reconciler, name = self._in_force.reconciler, str(self._file)
+        text = None if found is None else found.text
+        if self._in_force.date() >= trial.until:
+            text = await self._in_force.do(lambda: reconciler.text(trial.back_to))
+        elif found is not None:
+            name = found.filename
+        if text is None:
+            return None
+        own: str = text
+        try:
+            return await self._in_force.do(lambda: parse(own, name))
+        except ConfigError:  # of another version
+            return None
 
     async def instead(
         self, found: AppliedState | None, problem: Exception, of: Loaded | None = None
@@ -58,7 +77,7 @@ class Configurations:
             text = await self._in_force.do(lambda: self._in_force.reconciler.text(kept[-1].number))
         if text is None or (of is not None and of.text == text):
             return None
-        self.stale = f"the file has mistakes: {line(problem)}"
+        self.stale = f"the file cannot be applied: {line(problem)}"
         self._log.add(Kind.REFUSED, f"{self._file}: {line(problem)}; the last good configuration serves")
         last: str = text
         return await self._in_force.do(lambda: parse(last, str(self._file)))
@@ -134,8 +153,15 @@ class Configurations:
                 await self._write_trial(before)
                 raise
             self._in_force.wake.set()
-        self.stale = "" if Path(loaded.filename) == self._file else f"{loaded.filename} was applied by {who}"
+        is_the_file = await self._in_force.do(lambda: self._is_the_file(loaded))
+        self.stale = "" if is_the_file else f"{loaded.filename} was applied by {who}"
         return done
+
+    def _is_the_file(self, loaded: Loaded) -> bool:
+        try:
+            return Path(loaded.filename) == self._file and load(self._file).text == loaded.text
+        except ConfigError:
+            return False
 
     async def apply(self, who: str, asked: api.ApplyRequest) -> api.Applied:
         with refusing():
@@ -163,10 +189,12 @@ class Configurations:
             self.stale = f"the file has mistakes: {line(mistakes)}"
             self._log.add(Kind.REFUSED, f"{self._file}: {line(mistakes)}", who=who)
             raise refused(mistakes) from None
+        on_trial = self.trial is not None
         try:
             return await self._with_trial(loaded, who, None)
         except RefusedError as refusal:
-            self.stale = f"the file cannot be applied: {refusal.detail}"
+            if not on_trial:
+                self.stale = f"the file cannot be applied: {refusal.detail}"
             raise
 
     async def confirm(self, who: str) -> None:
@@ -179,7 +207,7 @@ class Configurations:
 
     async def history(self) -> list[api.Kept]:
         with refusing():
-            kept = await self._in_force.do(self._in_force.reconciler.kept)
+            kept = await self._in_force.read(self._in_force.reconciler.kept)
         text = self._in_force.present().loaded.text.encode()
         digest = hashlib.sha256(text).hexdigest()
         return [

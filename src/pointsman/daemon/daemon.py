@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pointsman import __version__
 from pointsman.api import documents as api
@@ -27,6 +28,7 @@ from pointsman.daemon.steps import Step, next_due, take
 from pointsman.daemon.wanted import Wanted, adopted, last_known
 from pointsman.daemon.words import refusing, tell
 from pointsman.health.engine import Change, Engine
+from pointsman.kernel.errors import KernelError
 from pointsman.kernel.watch import Watch
 from pointsman.model import Api, CheckKind
 from pointsman.model.orders import OrderBook
@@ -34,6 +36,8 @@ from pointsman.plan.effective import next_step, resumed
 from pointsman.plan.verdicts import Verdict
 from pointsman.reconcile.prepare import FatalFindingsError
 from pointsman.reconcile.state import now
+
+Result = TypeVar("Result")
 
 
 class Daemon:
@@ -52,6 +56,9 @@ class Daemon:
         self._repairs = Repairs(self._in_force)
         self._sampling = Sampling(self._in_force, self._looking)
         self._watch: Watch | None = None
+        self._carrying: set[asyncio.Task[Any]] = set()
+        self.when_reloaded: Callable[[], None] = lambda: None
+        """Called behind every reload, also one that is refused."""
         self._steps = (
             Step("going back", lambda: self._configurations.ends_at, self._configurations.end_trial),
             Step("ending orders", lambda: min(self._orders.ends_at, default=None), self._orders.end),
@@ -83,7 +90,7 @@ class Daemon:
         loaded = await self._configurations.first(found)
         try:
             outcome = await self._begin(loaded, book)
-        except (ConfigError, FatalFindingsError) as problem:
+        except (ConfigError, FatalFindingsError, KernelError) as problem:
             last = await self._configurations.instead(found, problem, loaded)
             if last is None:
                 raise
@@ -122,6 +129,8 @@ class Daemon:
                 loop.remove_reader(handle)
 
     async def close(self) -> None:
+        if self._carrying:
+            await asyncio.wait(self._carrying)
         self.log.add(Kind.STOPPED, "forwarding goes on")
         self.log.close()
         await self._looking.census.settled()
@@ -224,11 +233,23 @@ class Daemon:
             leaving=[api.Leaving(service=each.service, node=each.node.name) for each in seen.inputs.leaving],
         )
 
+    async def _whole(self, change: Coroutine[Any, Any, Result]) -> Result:
+        """Carry a change to its end, also where who asked for it is gone by then."""
+        task = asyncio.create_task(change)
+        self._carrying.add(task)
+        task.add_done_callback(self._carried)
+        return await asyncio.shield(task)
+
+    def _carried(self, task: asyncio.Task[Any]) -> None:
+        self._carrying.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to who asked, if he is there still
+
     async def order(self, who: str, service: str, node: str | None, order: api.OrderRequest) -> api.Order:
-        return await self._orders.order(who, service, node, order)
+        return await self._whole(self._orders.order(who, service, node, order))
 
     async def replace(self, who: str, service: str, node: str, by: api.ReplaceRequest) -> api.Applied:
-        return await self._orders.replace(who, service, node, by)
+        return await self._whole(self._orders.replace(who, service, node, by))
 
     async def drained(self, service: str, node: str) -> api.Drained:
         self._in_force.must_exist(service, node)
@@ -259,19 +280,22 @@ class Daemon:
         return [views.order_document(order) for order in self._in_force.present().book.orders]
 
     async def apply(self, who: str, asked: api.ApplyRequest) -> api.Applied:
-        return await self._configurations.apply(who, asked)
+        return await self._whole(self._configurations.apply(who, asked))
 
     async def reload(self, who: str) -> api.Applied:
-        return await self._configurations.reload(who)
+        try:
+            return await self._whole(self._configurations.reload(who))
+        finally:
+            self.when_reloaded()
 
     async def confirm(self, who: str) -> None:
-        await self._configurations.confirm(who)
+        await self._whole(self._configurations.confirm(who))
 
     async def history(self) -> list[api.Kept]:
         return await self._configurations.history()
 
     async def restore(self, who: str, number: int) -> api.Applied:
-        return await self._configurations.restore(who, number)
+        return await self._whole(self._configurations.restore(who, number))
 
     async def configuration(self) -> str:
         return self._in_force.present().loaded.text

@@ -17,9 +17,8 @@ from pointsman.daemon.events import EventLog, Kind
 from pointsman.daemon.reconciler import Outcome, Reconciler
 from pointsman.daemon.signs import Signs, counting
 from pointsman.daemon.wanted import Key, Wanted
-from pointsman.daemon.words import TROUBLE, line
+from pointsman.daemon.words import TROUBLE, explained, line
 from pointsman.health.engine import Engine
-from pointsman.kernel.errors import KernelError
 from pointsman.model import Gateway, NodeState, NodeStates
 from pointsman.model.orders import OrderBook
 from pointsman.plan.replaced import with_replacements
@@ -61,15 +60,11 @@ class InForce:
 
     async def do(self, call: Callable[[], Result]) -> Result:
         """Have it done on the kernel's thread; a machine without room or descriptors is a KernelError as well."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except OSError as problem:
-            about = f" ({problem.filename})" if problem.filename else ""
-            raise KernelError(f"{problem.strerror or problem}{about}") from problem
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: explained(call))
 
     async def read(self, call: Callable[[], Result]) -> Result:
         """Like ``do``, for what reads much and takes long."""
-        return await asyncio.get_running_loop().run_in_executor(self.reader, call)
+        return await asyncio.get_running_loop().run_in_executor(self.reader, lambda: explained(call))
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

@@ -62,7 +62,10 @@ class Seen:
 
 
 class Reconciler:
-    """Every method may raise KernelError, ConfigError or FatalFindingsError; then all is as it was before."""
+    """Every method may raise KernelError, ConfigError or FatalFindingsError.
+
+    Then all is as it was before, or ``repair`` finds that it is not.
+    """
 
     def __init__(self, state_file: StateFile | None = None, store: Store | None = None) -> None:
         self._state_file = state_file or StateFile(patient=True)
@@ -189,7 +192,9 @@ def _disturbed(proposal: Proposal) -> Iterable[str]:
     """What is not as it was left, beside the tables' content."""
     if proposal.have is None:
         yield f"the tables of {proposal.state.dataplane} are gone, or others made them"
-    if proposal.uncleared:
+    elif proposal.have.gateway != proposal.want.gateway:
+        yield "another configuration was in force"
+    if proposal.interrupted is not None:
         yield f"the last change of {proposal.state.dataplane} was killed halfway"
     for key, value in proposal.host.settings:
         yield f"setting {key} is not {value} any more"

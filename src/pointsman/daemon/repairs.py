@@ -54,12 +54,12 @@ class Repairs:
         self._disturbed_at, self._audit_at = None, now() + AUDIT_EVERY
         in_force = self._in_force
         wanted, states = in_force.effective(in_force.present())
+        watch.drain()  # before the look: what comes behind it is another word
         try:
             outcome = await in_force.alone(
                 lambda: in_force.reconciler.repair(wanted.loaded, states, wanted.replacements())
             )
             checks_lost_their_way = await in_force.do(in_force.engine.has_lost_its_way)
-            watch.drain()
         except TROUBLE as problem:
             self._backoff = self._backoff.after_repair(now())
             self._disturbed_at = now() + max(self._backoff.delay, 1.0)

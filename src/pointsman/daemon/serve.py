@@ -34,6 +34,7 @@ async def serve(file: Path, *, follow_file: bool) -> None:
     try:
         await daemon.start()
         doors = Doors(daemon)
+        daemon.when_reloaded = doors.renew
         await doors.open()
         try:
             sd_notify.notify("READY=1", f"STATUS=serving {file}")
@@ -41,7 +42,7 @@ async def serve(file: Path, *, follow_file: bool) -> None:
                 running = [
                     tasks.create_task(daemon.run()),
                     tasks.create_task(doors.keep_open()),
-                    tasks.create_task(_reload_on_signal(daemon, doors, reloads)),
+                    tasks.create_task(_reload_on_signal(daemon, reloads)),
                     tasks.create_task(_watchdog(daemon)),
                 ]
                 if follow_file:
@@ -56,14 +57,13 @@ async def serve(file: Path, *, follow_file: bool) -> None:
         await daemon.close()
 
 
-async def _reload_on_signal(daemon: Daemon, doors: Doors, asked: asyncio.Event) -> None:
+async def _reload_on_signal(daemon: Daemon, asked: asyncio.Event) -> None:
     while True:
         await asked.wait()
         asked.clear()
         sd_notify.reloading()
         with suppress(RefusedError):  # it has been told, and the configuration before serves
             await daemon.reload("SIGHUP")
-        doors.renew()
         sd_notify.notify("READY=1")
 
 

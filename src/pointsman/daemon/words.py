@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 
@@ -15,10 +16,21 @@ from pointsman.kernel.errors import KernelError
 from pointsman.plan.replaced import ReplacementError
 from pointsman.reconcile.prepare import FatalFindingsError
 
+Result = TypeVar("Result")
+
 log = structlog.get_logger("pointsman")
 
 TROUBLE = (ConfigError, FatalFindingsError, KernelError, ReplacementError)
 """What may keep a change from being made; the daemon outlives all of it."""
+
+
+def explained(call: Callable[[], Result]) -> Result:
+    """The call's result; a machine without room or descriptors is a KernelError as well."""
+    try:
+        return call()
+    except OSError as problem:
+        about = f" ({problem.filename})" if problem.filename else ""
+        raise KernelError(f"{problem.strerror or problem}{about}") from problem
 
 
 def line(problem: Exception) -> str:

@@ -85,9 +85,17 @@ class NftablesPlane:
     def _carry_out(self, wanted: Change, stamp: str) -> None:
         if wanted.clear:
             make = wanted.make + stamp_lines(stamp + _UNCLEARED)
-            self._nft.apply(make, wanted.clear + stamp_lines(stamp))
+            try:
+                self._nft.apply(make, wanted.clear + stamp_lines(stamp))
+            except NftError:
+                # What is in force is so; who comes next finds that it is left halfway.
+                if self.stamp() != stamp:
+                    raise
         else:
             self._nft.apply(wanted.make + stamp_lines(stamp))
+
+    def finish(self, have: PlaneInputs, want: PlaneInputs, stamp: str) -> None:
+        self._nft.apply(change(have, want).clear + stamp_lines(stamp))
 
     def _table_stands(self) -> bool:
         tables = (entry.get("table", {}) for entry in self._nft.listing("list tables"))

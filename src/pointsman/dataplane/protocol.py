@@ -83,6 +83,9 @@ class DataPlane(Protocol):
     def left_halfway(self) -> bool:
         """Whether what was applied last still has what stood before beside it, uncleared."""
 
+    def finish(self, have: PlaneInputs, want: PlaneInputs, stamp: str) -> None:
+        """Clear away what stood before a change from ``have`` to ``want`` that was left halfway."""
+
     def transaction(self, have: PlaneInputs | None, want: PlaneInputs) -> str:
         """The text of what ``apply`` would do, "" for nothing; for people and for the log."""
 

@@ -117,6 +117,9 @@ class XdpPlane:
     def left_halfway(self) -> bool:
         return False
 
+    def finish(self, have: PlaneInputs, want: PlaneInputs, stamp: str) -> None:
+        """There is nothing to do: the maps of before go when the next change is made."""
+
     def damage(self, inputs: PlaneInputs) -> list[str]:
         root, current = bpffs.existing(self._name), self._current()
         if root is None or current is None:

@@ -2,14 +2,15 @@
 
 Some input makes the library abort (nft 1.0.6). Here it takes this child along and not the control plane.
 
-Protocol: on stdin a line of JSON {"lengths", "flags", "dry_run"} and then that many bytes of nft commands, for each
-transaction; on stdout a line {"rc", "out", "err"} of lengths and the two texts, of the last that was run. The second
+Protocol: on stdin a line of JSON {"lengths", "flags", "dry_run"} and then that many bytes of nft commands, for all
+transactions; on stdout a line {"rc", "out", "err"} of lengths and the two texts, of the last that was run. The second
 is run once no packet is under way that came before the first. It ends when stdin does.
 """
 
 import ctypes
 import json
 import platform
+import signal
 import sys
 import time
 from typing import Any
@@ -53,6 +54,9 @@ def main() -> int:
     except OSError as problem:
         greet({"missing": str(problem)})
         return 1
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal's is for the parent: what has begun is carried out
     context = library.nft_ctx_new(0)
     library.nft_ctx_buffer_output(context)
     library.nft_ctx_buffer_error(context)

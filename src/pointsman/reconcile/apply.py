@@ -37,8 +37,8 @@ class Proposal:
     """What stands on the plane that is wanted: ``have``, unless the plane changes, or it is not known for sure."""
     beside: tuple[str, ...]
     """What changes beside the data plane, in words."""
-    uncleared: bool = False
-    """What stands has parts of what stood before, and nobody knows which."""
+    interrupted: PlaneInputs | None = None
+    """What stood before ``have``, where the change to that was left halfway."""
 
     @property
     def standing_sides(self) -> Wanted | None:
@@ -144,7 +144,7 @@ def propose(
         interfaces=interfaces.names,
         clients_only=interfaces.clients,
     )
-    return _proposal(planes, state, have, gateway, renewed, distrust=wish.distrust)
+    return _proposal(planes, state_file, state, have, gateway, renewed, distrust=wish.distrust)
 
 
 def _gateway_of(state: AppliedState, text: str) -> Gateway:
@@ -169,11 +169,12 @@ def propose_states(
     # An order is not kept waiting by an interface that is gone.
     present = machine.present(state.interfaces)
     renewed = replace(state, states=change(gateway, state.states), interfaces=present)
-    return _proposal(planes, state, have, gateway, renewed)
+    return _proposal(planes, state_file, state, have, gateway, renewed)
 
 
 def _proposal(
     planes: Planes,
+    state_file: StateFile,
     state: AppliedState,
     have: PlaneInputs | None,
     gateway: Gateway,
@@ -220,11 +221,14 @@ def _proposal(
         settings={**touched(host, facts), **state.settings},
         addresses=host.addresses,
     )
-    uncleared = same_plane and planes.of(renewed.dataplane).left_halfway()
-    tables = have if same_plane and not distrust and not uncleared else None
+    interrupted = None
+    if have is not None and planes.of(state.dataplane).left_halfway():
+        last, _ = state_file.read()
+        interrupted = applied_inputs(last) or have
+    tables = have if same_plane and not distrust else None
     wanted = Wanted(want, renewed.dataplane)
     beside = tuple(line for side in planes.sides for line in side.changes(wanted))
-    return Proposal(state, have, want, next_state, host, facts, tables, beside, uncleared)
+    return Proposal(state, have, want, next_state, host, facts, tables, beside, interrupted)
 
 
 def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None:
@@ -235,6 +239,8 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
     """
     before, after = proposal.state, proposal.next_state
     plane = planes.of(after.dataplane)
+    if proposal.interrupted is not None:
+        proposal = _finished(planes, proposal)
     new = [own for own in after.addresses if own not in before.addresses]
     old = [own for own in before.addresses if own not in after.addresses]
     journal = replace(before, settings=after.settings, addresses=(*before.addresses, *new))
@@ -248,10 +254,10 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
         plane.apply(proposal.tables, proposal.want, after.stamp())
         try:
             _carry_missing(after.addresses)
-        except KernelError:
+        except (KernelError, OSError):
             _undo_tables(plane, proposal)
             raise
-    except KernelError:
+    except (KernelError, OSError):
         if proposal.host.settings:
             machine.restore_settings(proposal.facts.sysctls)
         _undo_sides(planes, proposal)
@@ -267,11 +273,26 @@ def carry_out(planes: Planes, state_file: StateFile, proposal: Proposal) -> None
             other.remove()
     for side in planes.sides:
         side.settle(proposal.wanted_sides)
+    if plane.left_halfway():
+        return  # the journal says from what to what
     try:
-        state_file.write(after, needed=needed)
+        state_file.write(after, needed=False)
     except KernelError as problem:
         # The journal knows all of it, and the stamp tells that it was carried out.
         raise KernelError(f"applied, but {problem}; make room, then apply again") from None
+
+
+def _finished(planes: Planes, proposal: Proposal) -> Proposal:
+    """Carry the change before this one to its end; where that is refused, its tables are made anew."""
+    if proposal.interrupted is None or proposal.have is None:
+        return proposal
+    try:
+        planes.of(proposal.state.dataplane).finish(
+            proposal.interrupted, proposal.have, proposal.state.stamp()
+        )
+    except KernelError:
+        return replace(proposal, tables=None)
+    return proposal
 
 
 def _carry_missing(wanted: Iterable[CarriedAddress]) -> None:

@@ -80,6 +80,6 @@ def described(proposal: Proposal) -> list[str]:
     before, after = proposal.state.dataplane, proposal.next_state.dataplane
     moves = proposal.have is not None and before != after
     plane = [f"data plane: {before} -> {after}; flows and counters do not move"] if moves else []
-    if proposal.uncleared:
-        plane.append(f"{after}: made anew, as its last change was killed halfway; flows are remembered anew")
+    if proposal.interrupted is not None:
+        plane.append(f"{before}: the last change was killed halfway, and is carried to its end")
     return [*plane, *lines, *proposal.beside]

@@ -111,7 +111,10 @@ class Store:
         kept = Kept(number, at, filename, who, len(text.encode()), digest)
         self._write_text(self._place(number), text)
         self._write(self._place(number).with_suffix(".json"), {"version": VERSION, **asdict(kept)})
+        trial = self.trial()
         for old in every[: max(0, len(every) + 1 - KEPT)]:
+            if trial is not None and old.number == trial.back_to:
+                continue
             for suffix in (".toml", ".json"):
                 self._remove(self._place(old.number).with_suffix(suffix))
         return kept
@@ -157,10 +160,10 @@ class Store:
             told = self._read(path.with_suffix(".json"), strange=False) or {}
             with suppress(OSError, ValueError, TypeError):
                 found = path.stat()
-                text = path.read_bytes()
-                base = Kept(
-                    int(match[1]), found.st_mtime, "", "", len(text), hashlib.sha256(text).hexdigest()
-                )
+                digest = str(told.get("digest", ""))
+                if not digest or told.get("size") != found.st_size:
+                    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                base = Kept(int(match[1]), found.st_mtime, "", "", found.st_size, digest)
                 yield replace(
                     base,
                     at=float(told.get("at", base.at)),

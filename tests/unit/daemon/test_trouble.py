@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pointsman.health.engine import Change
 from pointsman.kernel.errors import KernelError
 from pointsman.model import NodeState, NodeStates
 from pointsman.reconcile.state import AppliedState
+from pointsman.reconcile.store import Trial
 
 REFUSAL = KernelError("no")
 Case = Callable[[Daemon], Awaitable[None]]
@@ -257,6 +259,103 @@ def test_a_file_that_cannot_be_applied_and_nothing_before_it_is_an_error(kernel:
     kernel.fails["apply"] = ConfigError("f", [Problem(1, "x", "cannot be", "y")])
     with pytest.raises(ConfigError):
         asyncio.run(Daemon(file, kernel).start())
+
+
+def test_where_the_kernel_refuses_the_file_the_last_configuration_serves(kernel: Kernel, file: Path) -> None:
+    """As with a data plane that the machine cannot carry."""
+    kernel.applied = AppliedState("f", text("n1"))
+    real = kernel._now
+
+    def picky(*arguments: object) -> object:
+        if arguments[0].text == text():  # type: ignore[attr-defined]
+            raise REFUSAL
+        return real(*arguments)  # type: ignore[arg-type]
+
+    kernel._now = picky  # type: ignore[method-assign, assignment]
+
+    async def case(daemon: Daemon) -> None:
+        assert kernel.applied.text == text("n1")
+        assert "the last good configuration serves" in said(daemon, Kind.REFUSED)[0]
+
+    play(kernel, file, case)
+
+
+def test_a_daemon_that_was_killed_over_a_trial_goes_on_with_it(kernel: Kernel, file: Path) -> None:
+    kernel.applied = AppliedState("tried.toml", text("n1"))
+    kernel.texts = {1: text()}
+    kernel.on_trial = Trial(time.time() + 100, 1)
+
+    async def case(daemon: Daemon) -> None:
+        assert (kernel.applied.filename, kernel.applied.text) == ("tried.toml", text("n1"))
+        assert daemon.is_on_trial
+        await daemon.confirm("a")
+        assert kernel.applied.text == text("n1")
+
+    play(kernel, file, case)
+
+
+def test_a_daemon_that_comes_back_when_a_trial_is_over_has_what_was_before(
+    kernel: Kernel, file: Path
+) -> None:
+    """The file is the one that was tried; nothing else is in force for a moment."""
+    file.write_text(text("n1"))
+    kernel.applied = AppliedState(str(file), text("n1"))
+    kernel.texts = {1: text()}
+    kernel.on_trial = Trial(time.time() - 1, 1)
+
+    async def case(daemon: Daemon) -> None:
+        assert kernel.applied.text == text()
+        await until(lambda: said(daemon, Kind.ROLLED_BACK))
+        await until(lambda: kernel.on_trial is None)
+        assert kernel.applied.text == text()
+
+    play(kernel, file, case)
+
+
+def test_a_reload_that_is_refused_for_a_trial_does_not_speak_ill_of_the_file(
+    kernel: Kernel, file: Path
+) -> None:
+    async def case(daemon: Daemon) -> None:
+        file.write_text(text("n1"))
+        await daemon.apply("a", ApplyRequest(text=text("n1"), filename=str(file), confirm=50))
+        with pytest.raises(RefusedError, match="on trial"):
+            await daemon.reload("a")
+        await daemon.confirm("a")
+        assert daemon._configurations.stale == ""
+        await daemon.apply("a", ApplyRequest(text=text("n2"), filename=str(file)))
+        assert "was applied by a" in daemon._configurations.stale
+
+    play(kernel, file, case)
+
+
+def test_a_change_is_carried_to_its_end_though_who_asked_has_gone(kernel: Kernel, file: Path) -> None:
+    async def case(daemon: Daemon) -> None:
+        kernel.going.clear()
+        asking = asyncio.create_task(daemon.apply("a", ApplyRequest(text=text("n1"), filename="f")))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        kernel.going.set()
+        await until(lambda: said(daemon, Kind.APPLIED))
+        assert await daemon.configuration() == text("n1") == kernel.applied.text
+
+    play(kernel, file, case)
+
+
+def test_every_reload_is_told_of_also_one_that_is_refused(kernel: Kernel, file: Path) -> None:
+    """Tokens and certificates are read again by it."""
+
+    async def case(daemon: Daemon) -> None:
+        told: list[bool] = []
+        daemon.when_reloaded = lambda: told.append(True)
+        await daemon.reload("a")
+        file.write_text("?")
+        with pytest.raises(RefusedError):
+            await daemon.reload("a")
+        assert len(told) == 2
+
+    play(kernel, file, case)
 
 
 @pytest.mark.parametrize("verb", ["reload", "restore", "confirm", "history"])

@@ -102,3 +102,14 @@ def test_strange_files_are_moved_away_so_that_there_is_a_start(store: Store, tmp
     assert len(store.set_aside()) == 1
     assert (store.orders(), store.trial()) == (OrderBook(), None)
     assert (tmp_path / "store/orders.json.strange").read_bytes() == b"\xff"
+
+
+def test_what_a_trial_goes_back_to_is_kept_however_many_come(store: Store) -> None:
+    first = store.keep("first", "f", "a", 1.0)
+    store.write_trial(Trial(100.0, first.number))
+    for number in range(KEPT + 5):
+        store.keep(f"text {number}", "f", "a", 2.0)
+    assert store.text(first.number) == "first"
+    store.write_trial(None)
+    store.keep("one more", "f", "a", 3.0)
+    assert store.text(first.number) is None
