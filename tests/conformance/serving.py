@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.conformance import started
 from tests.conformance.site import POINTSMAN, Site
 
 PATIENCE = 60.0
@@ -18,13 +19,19 @@ PATIENCE = 60.0
 
 
 class Daemon:
-    """``pointsman serve`` on the gateway; its log is kept, and what it says of itself can be asked for."""
+    """``pointsman serve`` on the gateway; its log is kept, and what it says of itself can be asked for.
 
-    def __init__(self, site: Site, file: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
+    ``afresh``, or with a ``prefix``, it is a Python of its own, else one that has imported all before (`started`).
+    """
+
+    def __init__(
+        self, site: Site, file: Path, *arguments: str, prefix: tuple[str, ...] = (), afresh: bool = False
+    ) -> None:
         self.site, self.file = site, file
-        self._argv = [*prefix, *POINTSMAN, "serve", str(file), *arguments]
+        self._arguments = ["serve", str(file), *arguments]
+        self._start = [*prefix, *POINTSMAN] if prefix or afresh else None
         self.log = site.lab.scratch / f"daemon-{time.monotonic_ns()}.log"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | started.Started | None = None
 
     def start(self) -> None:
         """Start it and wait until it serves."""
@@ -33,8 +40,11 @@ class Daemon:
 
     def launch(self) -> None:
         """Start it, and do not wait for it."""
+        if self._start is None:
+            self.process = started.Started(self.site.lab.namespace("gw"), self._arguments, self.log)
+            return
         with self.log.open("a") as log:
-            self.process = self.site.lab.popen("gw", self._argv, stderr=log, stdout=log)
+            self.process = self.site.lab.popen("gw", [*self._start, *self._arguments], stderr=log, stdout=log)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -82,8 +92,10 @@ class Daemon:
 
 
 @contextmanager
-def serving(site: Site, text: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[Daemon]:
-    daemon = Daemon(site, site.file(text), *arguments, prefix=prefix)
+def serving(
+    site: Site, text: str, *arguments: str, prefix: tuple[str, ...] = (), afresh: bool = False
+) -> Iterator[Daemon]:
+    daemon = Daemon(site, site.file(text), *arguments, prefix=prefix, afresh=afresh)
     try:
         daemon.start()
         yield daemon

@@ -10,6 +10,7 @@ error, and a pipe for the lines "pid" and "status". The server ends when its pee
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -32,6 +33,7 @@ from typing import Any, NoReturn
 from pointsman.lab.inside import enter
 
 LONGEST = 1 << 17
+PR_SET_PDEATHSIG = 1
 
 
 # in the cases' process
@@ -70,6 +72,52 @@ def run(namespace: str, arguments: Sequence[str], timeout: float) -> subprocess.
         err.seek(0)
         stdout, stderr = out.read().decode(), err.read().decode()
     return subprocess.CompletedProcess(["pointsman", *arguments], status, stdout, stderr)
+
+
+class Started:
+    """A ``pointsman`` that goes on; it ends with these cases, if it is not ended before."""
+
+    def __init__(self, namespace: str, arguments: Sequence[str], log: Path) -> None:
+        server, _ = _server()
+        request = {
+            "namespace": namespace,
+            "argv": list(arguments),
+            "env": dict(os.environ),
+            "cwd": str(Path.cwd()),
+        }
+        reading, writing = os.pipe()
+        self._answers = open(reading, "rb", buffering=0)  # noqa: SIM115, PTH123 - lives as long as the object
+        with log.open("ab") as out:
+            try:
+                message = json.dumps(request).encode()
+                socket.send_fds(server, [message], [out.fileno(), out.fileno(), writing])
+            finally:
+                os.close(writing)
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._answers.fileno()], [], [], 0)[0]:
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and not select.select([self._answers.fileno()], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(["pointsman"], timeout or 0.0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
 
 def _wait(answers: int, arguments: Sequence[str], timeout: float) -> int:
@@ -115,15 +163,21 @@ def _serve(peer: socket.socket) -> None:
 def _keep(peer: socket.socket, request: dict[str, Any], handles: list[int]) -> NoReturn:
     """Have the command run, and tell how it ended; the server does not wait for it."""
     peer.close()
+    _die_with_parent()
     out, err, answers = handles
     pid = os.fork()
     if not pid:
+        _die_with_parent()
         os.close(answers)
         _become(request, out, err)
     os.write(answers, b"%d\n" % pid)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(answers, b"%d\n" % status)
     os._exit(0)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _become(request: dict[str, Any], out: int, err: int) -> NoReturn:

@@ -120,7 +120,7 @@ def test_soak_of_the_daemon(site: Site, gateway: gateways.Site) -> None:
     with (
         servers(site),
         doors(site.lab, EVERY) as ports,
-        serving(gateway, text(site, records=EVERY, more=check())) as daemon,
+        serving(gateway, text(site, records=EVERY, more=check()), afresh=True) as daemon,
         under_load(site, rate=400) as load,
     ):
         course = Course(site, daemon, ports["n3"])

@@ -88,7 +88,7 @@ def test_being_killed_at_any_moment_loses_nothing(site: Site, gateway: gateways.
     applying = 0
     with site.lab.inside("gw"):
         journal = state_directory() / "applied.json"
-    with servers(site), serving(gateway, versions[0]) as daemon, under_load(site) as load:
+    with servers(site), serving(gateway, versions[0], afresh=True) as daemon, under_load(site) as load:
         for turn in range(KILLS):
             daemon.file.write_text(versions[turn % 2])
             if turn % 4 == 3:  # at any moment of its start
@@ -113,7 +113,7 @@ def test_being_killed_at_any_moment_loses_nothing(site: Site, gateway: gateways.
 @pytest.mark.timeout(240 + 2 * RELOADS)
 def test_reloads_lose_nothing_and_leave_nothing_behind(site: Site, gateway: gateways.Site) -> None:
     versions = [text(site), text(site, records=EVERY)]
-    with servers(site), serving(gateway, versions[0]) as daemon:
+    with servers(site), serving(gateway, versions[0], afresh=True) as daemon:
         own = process(daemon)
         with under_load(site) as load:
             for turn in range(RELOADS):
@@ -195,7 +195,7 @@ def test_a_disk_that_takes_nothing_is_told_of_and_waited_for(
     with (
         servers(site),
         doors(site.lab, EVERY) as ports,
-        serving(gateway, text(site, records=EVERY, more=check())) as daemon,
+        serving(gateway, text(site, records=EVERY, more=check()), afresh=True) as daemon,
         under_load(site) as load,
     ):
         becomes(daemon, "n3", "up")
@@ -292,7 +292,7 @@ def test_a_check_script_that_hangs_stops_no_other_and_leaves_nothing(
         f'[[service.check]]\ntype = "script"\ncommand = ["{script}"]\ninterval = "1s"\ntimeout = "500ms"\n'
     )
     content = text(site, records=EVERY, more=f"{scripts}{check()}")
-    with servers(site), doors(site.lab, EVERY) as ports, serving(gateway, content) as daemon:
+    with servers(site), doors(site.lab, EVERY) as ports, serving(gateway, content, afresh=True) as daemon:
         with under_load(site) as load:
             becomes(daemon, "n3", "down")
             ports["n2"].shut()
@@ -334,7 +334,7 @@ def test_a_node_that_flaps_changes_the_tables_no_oftener_than_rise_and_fall_let_
     with (
         servers(site),
         doors(site.lab, EVERY) as ports,
-        serving(gateway, text(site)) as daemon,
+        serving(gateway, text(site), afresh=True) as daemon,
         under_load(site) as load,
     ):
         # The second is the control, without dampening; with jitter, or checks would beat with the flapping.
@@ -431,7 +431,7 @@ def test_an_api_that_is_flooded_and_sent_garbage_checks_and_obeys_all_the_same(
     site: Site, gateway: gateways.Site
 ) -> None:
     content = text(site, records=EVERY, more=check())
-    with servers(site), doors(site.lab, EVERY) as ports, serving(gateway, content) as daemon:
+    with servers(site), doors(site.lab, EVERY) as ports, serving(gateway, content, afresh=True) as daemon:
         becomes(daemon, "n3", "up")
         quiet = order_takes(gateway)
         with under_load(site) as load:
@@ -457,7 +457,7 @@ def test_an_api_that_is_flooded_and_sent_garbage_checks_and_obeys_all_the_same(
 
 def test_orders_that_come_at_once_are_all_kept(site: Site, gateway: gateways.Site) -> None:
     """Each is written beside the others, whoever comes first."""
-    with serving(gateway, text(site, records=EVERY)) as daemon:
+    with serving(gateway, text(site, records=EVERY), afresh=True) as daemon:
         for verb, state in (("drain", "draining"), ("enable", "up")) * 3:
             threads = [
                 threading.Thread(target=gateway.pointsman, args=("node", verb, f"records/{node}"))
@@ -477,7 +477,7 @@ def test_orders_that_come_at_once_are_all_kept(site: Site, gateway: gateways.Sit
 def test_an_interface_that_goes_down_and_comes_up_serves_as_before(
     site: Site, gateway: gateways.Site
 ) -> None:
-    with servers(site), serving(gateway, text(site)) as daemon, under_load(site) as before:
+    with servers(site), serving(gateway, text(site), afresh=True) as daemon, under_load(site) as before:
         figures = before.stop()
         figures.nothing_lost()
         gateway.nodes(NODES, PORT)
@@ -505,7 +505,7 @@ def test_an_interface_that_goes_down_and_comes_up_serves_as_before(
 
 
 def test_a_ruleset_that_others_flush_is_put_back_at_once(site: Site, gateway: gateways.Site) -> None:
-    with servers(site), serving(gateway, text(site)) as daemon:
+    with servers(site), serving(gateway, text(site), afresh=True) as daemon:
         with under_load(site) as load:
             site.lab.run("gw", ["nft", "flush", "ruleset"])
             if site.plane == "nftables":

@@ -69,7 +69,7 @@ def test_a_disabled_node_gets_nothing_once_the_order_is_acknowledged(
 ) -> None:
     gateway.nodes(EVERY)
     with (
-        serving(gateway, text(site, records=EVERY)),
+        serving(gateway, text(site, records=EVERY), afresh=True),
         site.lab.capture("n3", "eth0", outgoing=False) as seen,
         sending([gateway.client()], cid(3), gateway.vip),
     ):
@@ -94,7 +94,7 @@ def test_a_silent_server_gets_no_new_handshakes_once_checks_have_failed(
     content = text(site, records=EVERY, more=check(fall=FALL) if checked else "")
     with (
         doors(site.lab, EVERY),
-        serving(gateway, content) as daemon,
+        serving(gateway, content, afresh=True) as daemon,
         site.lab.capture("n3", "eth0", outgoing=False) as seen,
         sending([gateway.client() for _ in range(60)], hello(), gateway.vip),
     ):
