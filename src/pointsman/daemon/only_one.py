@@ -17,16 +17,9 @@ NAME = "serve.lock"
 @contextmanager
 def only_one(directory: Path | None = None) -> Iterator[None]:
     """Keep a second daemon of this network namespace out; raise KernelError."""
-    folder = directory or state_directory()
-    place = folder / NAME
+    place = (directory or state_directory()) / NAME
+    handle = _locked(place)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as problem:
-        raise KernelError(f"cannot use {place}: {problem.strerror}; run as root") from None
-    try:
-        if not _lock(handle):
-            raise KernelError(f"a daemon serves here already (process {_pid(handle)}); stop it first")
         with suppress(OSError):  # a full disk: the lock is what counts, the number is for people
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -34,7 +27,8 @@ def only_one(directory: Path | None = None) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):
-                place.unlink()
+                if _is_at(place, handle):
+                    place.unlink()
     finally:
         os.close(handle)
 
@@ -46,7 +40,7 @@ def refuse_beside_daemon(directory: Path | None = None) -> None:
     except OSError:
         return
     try:
-        if not _lock(handle):
+        if not _lock(handle, fcntl.LOCK_SH):  # several commands may ask at once
             raise KernelError(
                 f"a daemon serves here (process {_pid(handle)}), but does not answer; "
                 "wait for it, or stop it or start it anew first"
@@ -55,9 +49,34 @@ def refuse_beside_daemon(directory: Path | None = None) -> None:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def _locked(place: Path) -> int:
+    while True:
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as problem:
+            raise KernelError(f"cannot use {place}: {problem.strerror}; run as root") from None
+        try:
+            if not _lock(handle, fcntl.LOCK_EX):
+                raise KernelError(f"a daemon serves here already (process {_pid(handle)}); stop it first")
+            if _is_at(place, handle):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # removed by the one who held the lock: again
+
+
+def _is_at(place: Path, handle: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(place.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
