@@ -11,7 +11,8 @@ from hashlib import sha256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NOBODY = bytes(32)
+_OF_NOTHING = frozenset({"0" * 64, sha256(b"").hexdigest()})
+"""What stands for no token: the latter is what a shell writes whose variable is empty."""
 ALIAS = "pointsman-for"
 """The header by which a command says whom it acts for: text in the log, and only from the unix socket."""
 LONGEST_ALIAS = 64
@@ -74,7 +75,10 @@ class Access:
     def of_authorization(self, header: str | None) -> Caller | None:
         """The caller who shows ``Bearer TOKEN``; None where that is no token of ours."""
         scheme, _, shown = (header or "").partition(" ")
-        digest = sha256(shown.strip().encode()).digest() if scheme.lower() == "bearer" else _NOBODY
+        token_shown = shown.strip()
+        if scheme.lower() != "bearer" or not token_shown:
+            return None
+        digest = sha256(token_shown.encode()).digest()
         found = None
         for token in self.tokens:  # all of them, so that the time says nothing
             if hmac.compare_digest(token.digest, digest):
@@ -113,4 +117,6 @@ def _mistake(words: list[str], names: Iterable[str]) -> str:
         return "the scope is unknown"
     if not _DIGEST.fullmatch(digest):
         return "the digest is none: 64 lower-case hexadecimal digits"
+    if digest in _OF_NOTHING:
+        return "the digest is of no token"
     return ""

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from tests.unit.api.conftest import Asking, access
 
-from pointsman.api.access import Access, Caller, Peer, Scope, TokensError, read_tokens
+from pointsman.api.access import Access, Caller, Peer, Scope, Token, TokensError, read_tokens
 from pointsman.api.route import Route
 from pointsman.api.routes import ROUTES
 
@@ -62,6 +62,12 @@ def test_what_is_no_token_of_ours_is_nobody(header: str | None) -> None:
     assert access().of_authorization(header) is None
 
 
+@pytest.mark.parametrize("header", [None, "", "Basic x", "Bearer", "Bearer  "])
+@pytest.mark.parametrize("digest", [bytes(32), sha256(b"").digest()], ids=["zeros", "of nothing"])
+def test_who_shows_no_token_is_nobody_whatever_the_digests(header: str | None, digest: bytes) -> None:
+    assert Access((Token("ci", Scope.OPERATE, digest),)).of_authorization(header) is None
+
+
 def test_a_token_is_known_by_its_name() -> None:
     assert access().of_authorization("bearer secret-of-reader") == Caller("token reader", Scope.READ)
     assert access().of_authorization("Bearer secret-of-ci") == Caller("token ci", Scope.OPERATE)
@@ -87,6 +93,8 @@ def test_tokens_are_read_with_comments_and_empty_lines() -> None:
         (f"first read {DIGEST}", "tokens:2: the name is taken by a line above"),
         ("ci read my-password", "tokens:2: the digest is none: 64 lower-case"),
         (f"ci read {DIGEST.upper()}", "tokens:2: the digest is none"),
+        (f"ci read {'0' * 64}", "tokens:2: the digest is of no token"),
+        (f"ci read {sha256(b'').hexdigest()}", "tokens:2: the digest is of no token"),
     ],
 )
 def test_a_mistake_in_the_tokens_is_one_line_that_shows_no_secret(line: str, what: str) -> None:
