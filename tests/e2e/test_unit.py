@@ -40,10 +40,14 @@ exec "$@"
 """What ProtectSystem=strict with ReadWritePaths=/run, and PrivateTmp, make of the file system."""
 
 
-def allowed() -> list[str]:
-    found = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.MULTILINE)
+def setting(name: str) -> str:
+    found = re.search(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
     assert found is not None
-    return found[1].split()
+    return found[1]
+
+
+def allowed() -> list[str]:
+    return setting("CapabilityBoundingSet").split()
 
 
 def test_the_page_says_what_each_capability_of_the_unit_is_for() -> None:
@@ -91,7 +95,7 @@ class Sandboxed:
         self.log = file.with_suffix(".log")
         names = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities)])
         privileges = [f"--bounding-set={names}", "--inh-caps=-all", "--no-new-privs"]
-        argv = ["unshare", "--mount", "sh", "-c", SANDBOX, "sh"]
+        argv = ["unshare", "--mount", "sh", "-c", f"umask {setting('UMask')}\n{SANDBOX}", "sh"]
         argv += ["setpriv", *privileges, *POINTSMAN, "serve", str(file), "--follow-file", "--log-format=json"]
         with self.log.open("w") as log:
             self.process = lab.popen(
@@ -119,8 +123,8 @@ class Sandboxed:
         if "on xdp" in self.told("started")[0] and not self._pins().is_dir():
             return "what it pins would go with its mount namespace"
         group = self._group()
-        if group != GROUP:
-            return f"the socket's group is {group}"
+        if group != f"{GROUP} 755":
+            return f"the socket's group and its folder's mode are {group}"
         if not self._wait(self._checked, 10):
             return f"checks: {self.run('status').stdout[-1000:]}"
         self.lab.run("gw", ["ip", "address", "delete", f"{VIP[4]}/32", "dev", "wan0"])
@@ -144,10 +148,9 @@ class Sandboxed:
             return BPFFS / f"netns-{netns.cookie()}"
 
     def _group(self) -> str:
-        done = self.lab.run(
-            "gw",
-            [sys.executable, "-c", "from pointsman.api.place import default_socket as d; print(d().group())"],
-        )
+        asks = "from pointsman.api.place import default_socket as d; s = d()"
+        tells = "print(s.group(), f'{s.parent.stat().st_mode & 0o777:o}')"
+        done = self.lab.run("gw", [sys.executable, "-c", f"{asks}; {tells}"])
         return done.stdout.strip()
 
     def _wait(self, true: Any, patience: float = 60) -> bool:

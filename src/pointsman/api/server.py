@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -19,15 +20,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pointsman.api import place
 from pointsman.api.access import Access, Token, TokensError, read_tokens
 from pointsman.api.app import application
+from pointsman.api.certificate import Certificate
+from pointsman.api.listener import Listener
 from pointsman.api.metrics import Figures
 from pointsman.api.operator import Operator
-from pointsman.api.unix_socket import UnixSocket, open_socket, peer_of
+from pointsman.api.unix_socket import BACKLOG, UnixSocket, open_socket, peer_of
 from pointsman.kernel.errors import KernelError
 from pointsman.model import Api
 from pointsman.model.api import ApiOverTcp
 
 MOST_CONNECTIONS = 256
-"""On each socket; those beyond are answered 503."""
+"""At each socket; while so many are open, requests are answered 503."""
+MORE_CONNECTIONS = 32
+"""Open besides, so that callers are told; those beyond are closed at once. A TLS handshake counts from its start."""
+HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 15.0
 CLOSING_SECONDS = 2
 LARGEST_HEADER = 32 << 10
@@ -59,6 +65,22 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, which leaves a caller 60 s for the TLS handshake, and 30 s to say farewell."""
+        tls = self.config.ssl
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                partial(_Connection, self.config, self.server_state, {}),
+                sock=own,
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+                ssl_shutdown_timeout=CLOSING_SECONDS if tls else None,
+            )
+            for own in sockets or ()
+        ]
+        self.started = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the daemon, whose process this is."""
@@ -72,7 +94,7 @@ class Serving:
         self._api = api
         self._access = Access()
         self._unix: UnixSocket | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._certificate: Certificate | None = None
 
     def access(self) -> Access:
         return self._access
@@ -88,8 +110,8 @@ class Serving:
         if tcp is None:
             return
         tokens = _tokens(tcp)
-        if self._tls is not None:
-            _load_certificate(self._tls, tcp)
+        if self._certificate is not None:
+            self._certificate.load(tcp.certificate, tcp.key)
         self._access = replace(self._access, tokens=tokens)
 
     def _opened(self, unix: UnixSocket) -> None:
@@ -125,22 +147,20 @@ async def serving(operator: Operator, api: Api, figures: Figures | None = None) 
 @contextmanager
 def _sockets(api: Api, serves: Serving) -> Iterator[list[tuple[socket.socket, ssl.SSLContext | None]]]:
     unix = _unix(api)
-    opened: list[tuple[socket.socket, ssl.SSLContext | None]] = [(unix.socket, None)]
+    opened: list[tuple[socket.socket, ssl.SSLContext | None]] = [(_limited(unix.socket), None)]
     try:
         serves._opened(unix)
         if api.tcp is not None:
-            serves._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            serves._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-            _load_certificate(serves._tls, api.tcp)
+            serves._certificate = Certificate()
             serves.renew()
-            opened.append((_tcp(api.tcp), serves._tls))
+            opened.append((_limited(_tcp(api.tcp)), serves._certificate.context))
         yield opened
     finally:
         unix.close()
         if not api.socket:
             with suppress(OSError):  # other namespaces' are in there
                 unix.path.parent.rmdir()
-        for own, _ in opened[1:]:
+        for own, _ in opened:
             own.close()
 
 
@@ -149,9 +169,13 @@ def _unix(api: Api) -> UnixSocket:
     unix = open_socket(path, api.socket_mode, api.socket_group)
     alias = None if api.socket else place.alias()
     if alias is not None:
-        with suppress(FileExistsError):
+        with suppress(OSError):  # there already, or a full disk: a convenience
             alias.symlink_to(".")
     return unix
+
+
+def _limited(listening: socket.socket) -> socket.socket:
+    return Listener(listening, MOST_CONNECTIONS + MORE_CONNECTIONS)
 
 
 def _tcp(tcp: ApiOverTcp) -> socket.socket:
@@ -160,18 +184,10 @@ def _tcp(tcp: ApiOverTcp) -> socket.socket:
         return socket.create_server(
             address,
             family=socket.AF_INET if tcp.listen.address.version == 4 else socket.AF_INET6,
-            backlog=128,
+            backlog=BACKLOG,
         )
     except OSError as problem:
         raise KernelError(f"cannot listen at {tcp.listen}: {problem.strerror}") from None
-
-
-def _load_certificate(context: ssl.SSLContext, tcp: ApiOverTcp) -> None:
-    try:
-        context.load_cert_chain(tcp.certificate, tcp.key, password="")  # none, or it asks on a terminal
-    except (OSError, ssl.SSLError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise KernelError(f"cannot use {tcp.certificate} with {tcp.key}: {reason}") from None
 
 
 def _tokens(tcp: ApiOverTcp) -> tuple[Token, ...]:
@@ -203,5 +219,5 @@ def _server(app: Starlette, tls: ssl.SSLContext | None) -> _Server:
         h11_max_incomplete_event_size=LARGEST_HEADER,
     )
     config.load()
-    config.ssl = tls  # one context, so that its certificate can be renewed
+    config.ssl = tls
     return _Server(config)

@@ -8,9 +8,11 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,9 @@ _CREDENTIALS = struct.Struct("iII")
 BACKLOG = 128
 MOST_BYTES = 1024
 """What Python's getsockopt reads."""
+MOST_NAMES = 256
+NAMED_FOR = 300.0
+"""Seconds till the user data base is asked again for a user's name."""
 
 
 class GetsOptions(Protocol):
@@ -64,14 +69,15 @@ def open_socket(path: Path, mode: int, group: str = "") -> UnixSocket:
     """
     number = group_number(group)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with _umask(0o022):  # the unit's is 0077, and the socket's group must get there
+            path.parent.mkdir(parents=True, exist_ok=True)
         _must_be_free(path)
         temporary = path.with_name(f"{path.name}.new")
         temporary.unlink(missing_ok=True)
-        opened = _bound(temporary)
+        opened = _bound(temporary, mode)
         try:
-            os.chown(temporary, -1, number)
-            temporary.chmod(mode)
+            # Where others may write to the folder, this may be a link by now.
+            os.chown(temporary, -1, number, follow_symlinks=False)
             opened.listen(BACKLOG)
             temporary.replace(path)
             return UnixSocket(opened, path, number, path.lstat().st_ino)
@@ -83,16 +89,24 @@ def open_socket(path: Path, mode: int, group: str = "") -> UnixSocket:
         raise KernelError(f"cannot listen at {path}: {problem.strerror or problem}") from None
 
 
-def _bound(path: Path) -> socket.socket:
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o177)
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
     try:
-        opened.bind(str(path))
+        yield
+    finally:
+        os.umask(before)
+
+
+def _bound(path: Path, mode: int) -> socket.socket:
+    """Made with its mode, as a chmod would follow a link; nobody connects before it listens."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with _umask(0o777 & ~mode):
+            opened.bind(str(path))
     except OSError:
         opened.close()
         raise
-    finally:
-        os.umask(before)
     return opened
 
 
@@ -135,16 +149,27 @@ def peer_of(connection: GetsOptions) -> Peer:
     _, uid, gid = _CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     )
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = ""
+    name = _name(uid, int(time.monotonic() / NAMED_FOR))
     return Peer(uid, frozenset((gid, *_supplementary(connection, name, gid))), name)
+
+
+@lru_cache(MOST_NAMES)
+def _name(uid: int, period: int) -> str:
+    """The user's name, "" where there is none, looked up once in each period.
+
+    A directory service that is away keeps the look-up waiting, and all callers with it.
+    """
+    del period
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
 
 
 def _supplementary(connection: GetsOptions, name: str, gid: int) -> Iterable[int]:
     try:
         packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_BYTES)
-    except OSError:  # more of them than Python reads: as the user data base says
+    except OSError:
+        # More of them than Python reads: as the user data base says, which is asked in no other case (see _name).
         return os.getgrouplist(name, gid) if name else ()
     return struct.unpack(f"{len(packed) // 4}I", packed)

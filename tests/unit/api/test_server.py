@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import pwd
 import socket
 import ssl
 import subprocess
@@ -10,6 +13,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_address
@@ -20,7 +25,7 @@ import httpx
 import pytest
 from tests.unit.api.conftest import Daemon, daemon_at
 
-from pointsman.api import place, server
+from pointsman.api import place, server, unix_socket
 from pointsman.api.client import Client, DaemonRefusedError, daemon_here
 from pointsman.api.documents import OrderRequest, Verb
 from pointsman.api.unix_socket import open_socket, peer_of
@@ -93,6 +98,61 @@ def test_a_socket_that_replaced_ours_survives_our_end(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_line() -> None:
     with pytest.raises(KernelError, match="cannot listen at /proc/none/s: "):
         open_socket(Path("/proc/none/s"), 0o600)
+
+
+def test_folders_that_it_makes_let_the_group_through_whatever_the_umask(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    before = os.umask(0o077)
+    try:
+        opened = open_socket(mine / "new" / "newer" / "s", 0o660)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    folders = (mine, mine / "new", mine / "new" / "newer")
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700, 0o755, 0o755]
+    assert opened.path.stat().st_mode & 0o777 == 0o660
+    opened.close()
+
+
+@needs_root
+def test_a_link_in_the_sockets_place_changes_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("")
+    other.chmod(0o600)
+    made = unix_socket._bound
+
+    def swapped(path: Path, *mode: int) -> socket.socket:
+        opened = made(path, *mode)
+        path.unlink()
+        path.symlink_to(other)
+        return opened
+
+    monkeypatch.setattr(unix_socket, "_bound", swapped)
+    open_socket(tmp_path / "s", 0o666, "daemon").close()
+    assert (other.stat().st_mode & 0o777, other.stat().st_gid) == (0o600, os.getegid())
+
+
+def test_a_users_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, known = [], pwd.getpwuid
+
+    def counted(uid: int) -> pwd.struct_passwd:
+        asked.append(uid)
+        return known(uid)
+
+    def never(*of: object) -> list[int]:
+        raise AssertionError(of)
+
+    monkeypatch.setattr(pwd, "getpwuid", counted)
+    monkeypatch.setattr(os, "getgrouplist", never)
+    monkeypatch.setattr(unix_socket, "NAMED_FOR", 1e9)
+    unix_socket._name.cache_clear()
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        assert peer_of(one) == peer_of(one) == peer_of(other)
+    assert asked == [os.geteuid()]
 
 
 def test_the_kernel_says_who_is_at_the_other_end() -> None:
@@ -271,6 +331,20 @@ def test_the_first_namespaces_socket_is_found_by_number_too(
         assert daemon_here() is not None
 
 
+def test_a_link_that_cannot_be_made_keeps_no_api_from_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.delenv(place.STATE_ENVIRONMENT, raising=False)
+    monkeypatch.setattr(place, "ROOT", tmp_path)
+    monkeypatch.setattr(netns, "FIRST", netns.OWN)
+    monkeypatch.setattr(Path, "symlink_to", full)
+    with daemon_at(Api()):
+        assert (tmp_path / "api.sock").is_socket()
+
+
 # TLS
 
 
@@ -370,6 +444,123 @@ def test_tokens_and_certificates_are_renewed_while_it_runs(over_tcp: Api, tmp_pa
         assert asking(over_tcp, "ci").get("/v1/status").status_code == 401
         with pytest.raises(httpx.ConnectError):
             asking(over_tcp, "new", trusting=str(before)).get("/v1/status")
+
+
+def test_a_broken_certificate_leaves_the_one_of_before(over_tcp: Api, tmp_path: Path) -> None:
+    tcp = tcp_of(over_tcp)
+    before = tmp_path / "before.crt"
+    before.write_bytes(Path(tcp.certificate).read_bytes())
+    crt, key = certificate(tmp_path, "new")
+    half = key.read_bytes()[:100]
+    with daemon_at(over_tcp) as served:
+        crt.replace(tcp.certificate)
+        for broken in (None, half, b""):  # the key of before, and what a writer is not done with
+            if broken is not None:
+                Path(tcp.key).write_bytes(broken)
+            with pytest.raises(KernelError, match=f"cannot use {tcp.certificate} with {tcp.key}: "):
+                served.serving.renew()
+            assert asking(over_tcp, "ci", trusting=str(before)).get("/v1/status").status_code == 200
+        Path(tcp.key).unlink()
+        with pytest.raises(KernelError, match="No such file"):
+            served.serving.renew()
+        assert asking(over_tcp, "ci", trusting=str(before)).get("/v1/status").status_code == 200
+        key.replace(tcp.key)
+        served.serving.renew()
+        assert asking(over_tcp, "ci").get("/v1/status").status_code == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_certificate_is_shown_to_who_names_no_server_too(over_tcp: Api, version: ssl.TLSVersion) -> None:
+    listen = tcp_of(over_tcp).listen
+    context = ssl.create_default_context(cafile=tcp_of(over_tcp).certificate)
+    context.check_hostname = False
+    context.minimum_version = context.maximum_version = version
+    with (
+        daemon_at(over_tcp),
+        socket.create_connection((str(listen.address), listen.port)) as plain,
+        context.wrap_socket(plain) as caller,
+    ):
+        assert caller.version() == version.name.replace("v1_", "v1.")
+
+
+def descriptors() -> int:
+    gc.collect()  # what earlier tests have left
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_answered(api: Api) -> bool:
+    try:
+        with asking(api, "ci") as client:
+            return client.get("/v1/status").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def silent(listen: Endpoint, count: int, stack: ExitStack) -> None:
+    for _ in range(count):
+        stack.enter_context(socket.create_connection((str(listen.address), listen.port)))
+
+
+def test_who_connects_and_begins_no_handshake_keeps_others_out_for_seconds_only(
+    over_tcp: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(server, "MORE_CONNECTIONS", 5)
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 4.0)
+    with daemon_at(over_tcp), ExitStack() as stack:
+        before = descriptors()
+        silent(tcp_of(over_tcp).listen, 100, stack)
+        assert within(3, lambda: descriptors() - before - 100 == 25)
+        assert not is_answered(over_tcp), "the control"
+        assert within(15, lambda: is_answered(over_tcp))
+
+
+def test_who_says_nothing_after_the_handshake_is_left(over_tcp: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(server, "CLOSING_SECONDS", 1)
+    context = ssl.create_default_context(cafile=tcp_of(over_tcp).certificate)
+    listen = tcp_of(over_tcp).listen
+    with daemon_at(over_tcp):
+        before = descriptors()
+        plain = socket.create_connection((str(listen.address), listen.port))
+        with context.wrap_socket(plain, server_hostname="127.0.0.1"):
+            assert descriptors() == before + 2
+            assert within(10, lambda: descriptors() == before + 1), (
+                "though the other end does not say farewell"
+            )
+
+
+def test_a_few_too_many_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "MORE_CONNECTIONS", 1)
+    path = tmp_path / "s"
+    request = b"GET /v1/healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with daemon_at(Api(socket=str(path))), ExitStack() as stack:
+        callers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5)]
+        for caller in callers:
+            caller.settimeout(10)
+            caller.connect(str(path))
+        time.sleep(0.5)
+        assert callers[4].recv(100) == b"", "one too many"
+        callers[3].send(request)
+        assert b" 503 " in callers[3].recv(100)
+        for caller in callers[1:]:
+            caller.close()
+        time.sleep(0.5)
+        again = stack.enter_context(socket.socket(socket.AF_UNIX))
+        again.settimeout(10)
+        again.connect(str(path))
+        again.send(request)
+        assert b" 200 " in again.recv(100)
 
 
 def test_a_broken_file_of_tokens_leaves_those_of_before(over_tcp: Api) -> None:
