@@ -29,7 +29,7 @@ FUZZ_SECONDS ?= 60
 
 # What is done to the daemon under load: minutes of all the machine, so apart from `make test`.
 FAULTS := tests/conformance/test_halfway.py $(addprefix tests/e2e/,test_faults.py test_last_packet.py test_under_way.py \
-	test_install.py test_unit.py test_daemon_soak.py)
+	test_install.py test_unit.py test_daemon_soak.py test_soak.py)
 
 # For soak: how long the daemon's lasts, on both data planes at once.
 SOAK_SECONDS ?= 1800

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance import started
 from tests.e2e.conftest import PEER
 from tests.e2e.programs import PORTS, needs, running
 
@@ -54,7 +55,8 @@ class Checks:
 
     def results(self, check: str, protocol: str = "tcp") -> list[dict[str, Any]]:
         self.write(check, protocol)
-        done = self.lab.run("gw", [*POINTSMAN, "probe", "--json", str(self.file), "s/n1"], check=False)
+        namespace = self.lab.namespace("gw")
+        done = started.run(namespace, ["probe", "--json", str(self.file), "s/n1"], timeout=60)
         found = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(found) == 2, done.stderr
         assert done.returncode == (0 if all(one["ok"] for one in found) else 1)

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from tests.conformance import started
 from tests.e2e.programs import PORTS, running
-from tests.e2e.test_health import COAP_SERVER, POINTSMAN, listening, server
+from tests.e2e.test_health import COAP_SERVER, listening, server
 
 from pointsman.lab.demo_site import Site
 from pointsman.lab.topology import VIP
@@ -37,7 +38,8 @@ def file_of(site: Site, protocol: str, port: int, forward: str, check: str) -> s
 
 
 def asked(site: Site, file: str) -> list[dict[str, Any]]:
-    done = site.lab.run("gw", [*POINTSMAN, "probe", "--json", file, "s/n1"], check=False)
+    namespace = site.lab.namespace("gw")
+    done = started.run(namespace, ["probe", "--json", file, "s/n1"], timeout=60)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from tests.conformance import started
 from tests.e2e.programs import PORTS, running
 from tests.e2e.test_health import COAP_SERVER, POINTSMAN, listening, server
 
@@ -52,7 +53,11 @@ def service_file(site: Site, protocol: str, port: int, check: str, settings: str
 
 def probed(site: Site, file: str, by: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What ``probe`` tells of n1; ``by`` is a command that runs it."""
-    done = site.lab.run("gw", [*by, *POINTSMAN, "probe", "--json", file, "s/n1"], check=False)
+    arguments = ["probe", "--json", file, "s/n1"]
+    if by:
+        done = site.lab.run("gw", [*by, *POINTSMAN, *arguments], check=False)
+    else:
+        done = started.run(site.lab.namespace("gw"), arguments, timeout=60)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
