@@ -249,6 +249,66 @@ def test_icmp_is_answered_until_it_is_filtered(lab: Lab, checks: Checks) -> None
     assert {one["said"] for one in foreign} == {"not tried: cannot assign requested address"}
 
 
+def test_hundreds_of_silent_neighbours_leave_room_for_pings_to_others(lab: Lab, checks: Checks) -> None:
+    """Pings wait for a neighbour's address in this machine, all at the cost of one socket's buffer."""
+    silent = [f"10.78.{index // 250}.{index % 250 + 1}" for index in range(1500)]
+    lines = [
+        '[gateway]\nname = "edge"\nhash_seed = 1',
+        '[[service]]\nname = "s"\nprotocol = "udp"\nlisten = ["192.0.2.10:9"]',
+        '[[service.check]]\ntype = "icmp"\ntimeout = "2s"',
+    ]
+    for index, address in enumerate([*silent, lab.address("n1", 4)]):
+        lines.append(f'[[service.node]]\nname = "m{index}"\naddress = "{address}"')
+    checks.file.write_text("\n".join([*lines, ""]))
+    lab.run("gw", ["ip", "route", "add", "10.78.0.0/16", "dev", "lan0"])
+    try:
+        done = lab.run("gw", [*POINTSMAN, "probe", "--json", str(checks.file)], check=False)
+    finally:
+        lab.run("gw", ["ip", "route", "del", "10.78.0.0/16"])
+    *dead, healthy = [json.loads(line) for line in done.stdout.splitlines()]
+    assert healthy["said"] == "echo reply", done.stderr
+    assert [one["said"] for one in dead if one["ok"] is None] == []
+
+
+def test_an_interface_that_is_made_anew_is_pinged_by_again(lab: Lab, checks: Checks) -> None:
+    checks.write('type = "icmp"; interface = "again0"; interval = "200ms"; timeout = "200ms"', "udp")
+
+    def make() -> None:
+        lab.run("gw", ["ip", "link", "add", "again0", "type", "veth", "peer", "name", "again1"])
+        for link in ("again0", "again1"):
+            lab.run("gw", ["ip", "link", "set", link, "up"])
+        lab.run("gw", ["ip", "address", "add", "10.79.0.1/24", "dev", "again0"])
+
+    one = 'import asyncio, sys; from pathlib import Path\n'
+    one += "from pointsman.config import load; from pointsman.health.engine import Engine\n"
+    one += "engine = Engine(print); engine.want(load(Path(sys.argv[1])).gateway)\n"
+    one += "async def tell():\n"
+    one += "    task = asyncio.create_task(engine.run())\n"
+    one += "    while True:\n"
+    one += "        print('said', engine.results()['s', 'n1'][0].said, flush=True); await asyncio.sleep(0.1)\n"
+    one += "asyncio.run(tell())\n"
+    make()
+    process = lab.popen("gw", [sys.executable, "-c", one, str(checks.file)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+
+    def until(said: str) -> None:
+        assert process.stdout is not None
+        end = time.monotonic() + 20
+        while process.stdout.readline().strip() != f"said {said}":
+            assert time.monotonic() < end, said
+
+    try:
+        until("no answer in time")
+        lab.run("gw", ["ip", "link", "del", "again0"])
+        until("no such device")
+        make()
+        until("no answer in time")
+    finally:
+        process.kill()
+        process.wait(10)
+        lab.run("gw", ["ip", "link", "del", "again0"], check=False)
+
+
 def test_openssl_answers_a_hello_with_a_cookie(lab: Lab, checks: Checks, certificate: Path) -> None:
     argv = ["openssl", "s_server", "-dtls1_2", "-accept", "5684", "-cert", str(certificate)]
     argv += ["-key", str(certificate.with_name("key.pem"))]

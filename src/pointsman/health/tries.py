@@ -161,6 +161,7 @@ class Tries:
     def want(self, targets: Collection[Target]) -> None:
         """Make ready for these targets; files of authorities are read again when they are next needed."""
         self._streams.refresh()
+        self._echoes.want(targets)
         self._vips.want(targets)
 
     def has_lost_its_way(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -13,7 +14,7 @@ from pointsman.health.edge.sockets import opened, refusal
 from pointsman.health.edge.streams import Done
 from pointsman.health.probes.step import success, untried
 from pointsman.health.targets import Target, source_of
-from pointsman.model import Address
+from pointsman.model import Address, CheckKind
 from pointsman.wire.icmp_echo import REPLY, Echo, behind_ipv4, parse_reply, request
 
 _ICMP_FILTER = 1
@@ -23,6 +24,10 @@ _PADDING = bytes(range(8, 56))
 _AT_ONCE = 8192
 _RECEIVE_BUFFER = 1 << 22
 _SO_RCVBUFFORCE = 33
+_SEND_BUFFER = 1 << 25
+_SO_SNDBUFFORCE = 32
+_OUTLIVED = (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EINVAL)
+"""Errors of a socket whose interface or source has gone since it was opened, and may be back as another one."""
 
 Key = tuple[int, Address | None, str | None]
 
@@ -43,7 +48,7 @@ class Echoes:
 
     def begin(self, target: Target, done: Done) -> Callable[[], None] | None:
         """Start a try; what is returned ends it early, None where it has ended."""
-        key = target.address.version, source_of(target), target.check.interface
+        key = _key(target)
         found = self._sockets.get(key)
         if found is None:
             try:
@@ -51,12 +56,29 @@ class Echoes:
             except OSError as error:
                 done(refusal(error))
                 return None
-        return found.ask(target.address, done)
+        try:
+            return found.ask(target.address, done)
+        except OSError as error:
+            if error.errno in _OUTLIVED:
+                self._drop(key)
+            done(refusal(error))
+            return None
+
+    def want(self, targets: Iterable[Target]) -> None:
+        """Close the sockets that none of these targets is asked by."""
+        wanted = {_key(target) for target in targets if target.check.kind is CheckKind.ICMP}
+        for key in self._sockets.keys() - wanted:
+            self._drop(key)
 
     def close(self) -> None:
-        for each in self._sockets.values():
-            each.close()
-        self._sockets.clear()
+        self.want(())
+
+    def _drop(self, key: Key) -> None:
+        self._sockets.pop(key).close()
+
+
+def _key(target: Target) -> Key:
+    return target.address.version, source_of(target), target.check.interface
 
 
 class _Socket:
@@ -75,10 +97,10 @@ class _Socket:
         except PermissionError:
             self._handle = opened(target, socket.SOCK_DGRAM, protocol)
             self._raw = False
-        try:
-            self._handle.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:
-            self._handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        _enlarge(self._handle, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        # Pings to neighbours that do not answer wait for them in this machine, and count all the while: hundreds of
+        # dead nodes must leave room for the others.
+        _enlarge(self._handle, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
         if self._raw and self._family == 4:
             others = ~(1 << REPLY[4]) & 0xFFFFFFFF
             self._handle.setsockopt(_SOL_RAW, _ICMP_FILTER, others.to_bytes(4, "little"))
@@ -94,6 +116,7 @@ class _Socket:
         self._handle.close()
 
     def ask(self, address: Address, done: Done) -> Callable[[], None] | None:
+        """Send a ping; raises OSError where that is refused."""
         self._sequence = sequence = (self._sequence + 1) & 0xFFFF
         token = os.urandom(8)
         echo = Echo(self._identifier, sequence, token + _PADDING)
@@ -102,13 +125,12 @@ class _Socket:
         except BlockingIOError:
             done(untried("the socket's buffer is full"))
             return None
-        except OSError as error:
-            done(refusal(error))
-            return None
-        self._flights[sequence] = _Flight(address, token, done)
+        flight = self._flights[sequence] = _Flight(address, token, done)
 
         def forget() -> None:
-            self._flights.pop(sequence, None)
+            # Numbers come round again: by now this one may be another node's.
+            if self._flights.get(sequence) is flight:
+                del self._flights[sequence]
 
         return forget
 
@@ -130,3 +152,11 @@ class _Socket:
             ):
                 del self._flights[echo.sequence]
                 flight.done(success("echo reply"))
+
+
+def _enlarge(handle: socket.socket, force: int, plain: int, size: int) -> None:
+    """Set a buffer's size, up to the machine's limit where this process may not go beyond."""
+    try:
+        handle.setsockopt(socket.SOL_SOCKET, force, size)
+    except PermissionError:
+        handle.setsockopt(socket.SOL_SOCKET, plain, size)
