@@ -279,13 +279,15 @@ def test_an_interface_that_is_made_anew_is_pinged_by_again(lab: Lab, checks: Che
             lab.run("gw", ["ip", "link", "set", link, "up"])
         lab.run("gw", ["ip", "address", "add", "10.79.0.1/24", "dev", "again0"])
 
-    one = 'import asyncio, sys; from pathlib import Path\n'
+    one = "import asyncio, sys; from pathlib import Path\n"
     one += "from pointsman.config import load; from pointsman.health.engine import Engine\n"
     one += "engine = Engine(print); engine.want(load(Path(sys.argv[1])).gateway)\n"
     one += "async def tell():\n"
     one += "    task = asyncio.create_task(engine.run())\n"
     one += "    while True:\n"
-    one += "        print('said', engine.results()['s', 'n1'][0].said, flush=True); await asyncio.sleep(0.1)\n"
+    one += (
+        "        print('said', engine.results()['s', 'n1'][0].said, flush=True); await asyncio.sleep(0.1)\n"
+    )
     one += "asyncio.run(tell())\n"
     make()
     process = lab.popen("gw", [sys.executable, "-c", one, str(checks.file)], stdout=subprocess.PIPE)

@@ -46,7 +46,7 @@ class Order(_Document):
 
 
 class CheckResult(_Document):
-    """One check of one node. ``healthy`` None: no verdict yet."""
+    """One check of one node. ``healthy`` None: no verdict yet; where not ``tried``, its verdict is an old one."""
 
     kind: str
     target: str
@@ -57,6 +57,9 @@ class CheckResult(_Document):
     changes: Annotated[
         int, Field(description="Changes of verdict in the last ten minutes; many: it flaps.")
     ] = 0
+    tried: Annotated[
+        bool, Field(description="Whether the last try could be made; `said` is why it could not.")
+    ] = True
 
 
 class Node(_Document):

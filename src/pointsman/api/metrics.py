@@ -29,14 +29,14 @@ class Figures:
         self._registry = CollectorRegistry()
         self._latency = Histogram(
             "pointsman_check_latency_seconds",
-            "How long checks took that got an answer.",
+            "How long checks took that passed.",
             ("service", "kind"),
             buckets=LATENCIES,
             registry=self._registry,
         )
         self._checks = Counter(
             "pointsman_check_results",
-            "Checks that were made, by result.",
+            "Checks by result; untried ones could not be made here.",
             ("service", "kind", "result"),
             registry=self._registry,
         )
@@ -55,9 +55,10 @@ class Figures:
         for result in ("done", "failed"):
             self._applies.labels(result)
 
-    def checked(self, service: str, kind: str, *, passed: bool, latency: float | None = None) -> None:
-        """Count one check; ``latency`` in seconds, None where nothing answered."""
-        self._checks.labels(service, kind, "passed" if passed else "failed").inc()
+    def checked(self, service: str, kind: str, *, passed: bool | None, latency: float | None = None) -> None:
+        """Count one check; ``passed`` None: it could not be tried; ``latency`` in seconds, None without success."""
+        result = {True: "passed", False: "failed", None: "untried"}[passed]
+        self._checks.labels(service, kind, result).inc()
         if latency is not None:
             self._latency.labels(service, kind).observe(latency)
 
@@ -171,7 +172,7 @@ def _checks(services: list[Service]) -> Iterator[Metric]:
         "pointsman_check_healthy", "1: the check's verdict is good; without one it is absent.", labels=_CHECK
     )
     last = GaugeMetricFamily(
-        "pointsman_check_last_latency_seconds", "How long the last answer took.", labels=_CHECK
+        "pointsman_check_last_latency_seconds", "How long the last try took that passed.", labels=_CHECK
     )
     changes = GaugeMetricFamily(
         "pointsman_check_changes", "Changes of verdict in the last ten minutes.", labels=_CHECK

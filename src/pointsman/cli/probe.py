@@ -62,7 +62,7 @@ def _line(one: Tried, width: int) -> str:
     word = {True: "ok", False: "failed", None: "untried"}[one.outcome.ok]
     took = f"{one.seconds * 1000:.1f} ms"
     where = f"{one.service}/{one.node}".ljust(width)
-    return f"{where}  {word:7}  {one.target.check.kind:6}  {one.target!s:24}  {took:>9}  {one.outcome.said}"
+    return f"{where}  {word:7}  {one.target.check.kind:6}  {one.words:24}  {took:>9}  {one.outcome.said}"
 
 
 def _as_json(one: Tried) -> dict[str, object]:
@@ -70,7 +70,7 @@ def _as_json(one: Tried) -> dict[str, object]:
         "service": one.service,
         "node": one.node,
         "kind": one.target.check.kind,
-        "target": str(one.target),
+        "target": one.words,
         "ok": one.outcome.ok,
         "said": one.outcome.said,
         "latency": one.seconds,

@@ -93,10 +93,10 @@ def checks(node: Node) -> str:
 
 
 def _check(one: CheckResult) -> str:
-    if one.healthy is None:
-        return f"{one.kind} ?"
+    word = {True: "good", False: "failed", None: "?"}[one.healthy]
     flaps = f", {one.changes} changes" if one.changes > 2 else ""
-    return f"{one.kind} {'good' if one.healthy else 'failed'}{flaps}"
+    untried = "" if one.tried else f" ({one.said})"
+    return f"{one.kind} {word}{untried}{flaps}"
 
 
 def _lines(status: Status, orders: list[Order]) -> Iterable[str]:
@@ -118,7 +118,7 @@ def _lines(status: Status, orders: list[Order]) -> Iterable[str]:
             if node.sign:
                 yield f"{service.name}/{node.name}: {node.sign}"
             for one in node.checks:
-                if one.healthy is False and one.said:
+                if one.said and not (one.healthy and one.tried):
                     yield f"{service.name}/{node.name}: {one.kind} {one.target}: {one.said}"
     for port in status.interfaces:
         yield f"{port.name}: {port.mode}{f' ({port.reason})' if port.reason else ''}"

@@ -27,7 +27,7 @@ from pointsman.daemon.sampling import Sampling
 from pointsman.daemon.steps import Step, next_due, take
 from pointsman.daemon.wanted import Wanted, adopted, last_known
 from pointsman.daemon.words import refusing, tell
-from pointsman.health.engine import Change, Engine
+from pointsman.health.engine import Change, Engine, Untried
 from pointsman.kernel.errors import KernelError
 from pointsman.kernel.watch import Watch
 from pointsman.model import Api, CheckKind
@@ -45,7 +45,7 @@ class Daemon:
 
     def __init__(self, file: Path, reconciler: Reconciler | None = None) -> None:
         self.log = EventLog(time.time, tell)
-        self.engine = Engine(self._report)
+        self.engine = Engine(self._report, tell_untried=self._untried)
         self.figures = Figures()
         self.engine.add_observer(self._checked)
         self._started = time.time()
@@ -143,8 +143,17 @@ class Daemon:
         """Return once the thread for the kernel has got round to it: what a watchdog wants to know."""
         await self._in_force.do(lambda: None)
 
-    def _checked(self, service: str, kind: CheckKind, seconds: float | None) -> None:
-        self.figures.checked(service, kind, passed=seconds is not None, latency=seconds)
+    def _checked(self, service: str, kind: CheckKind, ok: bool | None, seconds: float) -> None:  # noqa: FBT001
+        self.figures.checked(service, kind, passed=ok, latency=seconds if ok else None)
+
+    def _untried(self, one: Untried) -> None:
+        said = "tried again" if one.reason is None else f"{one.reason}; its verdict stays as it was"
+        self.log.add(
+            Kind.UNTRIED,
+            f"{one.service}/{one.node}: {one.check}: {said}",
+            service=one.service,
+            node=one.node,
+        )
 
     def _report(self, change: Change) -> None:
         wanted = self._in_force.wanted

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     ORDER_ENDED = "order_ended"
     NODE_STATE = "node_state"
     SERVICE_STATE = "service_state"
+    UNTRIED = "untried"
     SIGN = "sign"
     REPAIRED = "repaired"
     FAILED = "failed"

@@ -200,6 +200,7 @@ class InForce:
                     said=each.said,
                     latency=each.latency,
                     changes=each.changes,
+                    tried=each.tried,
                 )
                 for each in results
             ]

@@ -13,12 +13,12 @@ from pointsman.health.at_node import ENGINE, Lane
 from pointsman.health.dampener import Verdict
 from pointsman.health.probes.step import Outcome
 from pointsman.health.schedule import first_due, next_due
-from pointsman.health.targets import Target, Watched, combined, watched
+from pointsman.health.targets import Target, Watched, combined, watched, words_of
 from pointsman.health.tries import Tries, Try
 from pointsman.model import CheckKind, Gateway
 
-Observer = Callable[[str, CheckKind, float | None], None]
-"""Told of each try: a service that it is for, and the seconds that it took, None where it failed."""
+Observer = Callable[[str, CheckKind, bool | None, float], None]
+"""Told of each try: a service that it is for, whether it passed, None where it could not be made, and its seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,21 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Untried:
+    """A check of a node cannot be tried, so that its verdict stays; without a reason it is tried again."""
+
+    service: str
+    node: str
+    check: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What is known of one check of a node at one address; ``healthy`` None: no verdict yet.
 
-    ``since`` is in seconds since the epoch, ``latency`` in seconds; ``changes`` are those of the last ten minutes.
+    ``tried`` False: the last try could not be made, ``said`` is why. ``since`` is in seconds since the epoch,
+    ``latency`` in seconds; ``changes`` are those of the last ten minutes.
     """
 
     kind: CheckKind
@@ -46,12 +57,13 @@ class Result:
     said: str
     latency: float | None
     changes: int
+    tried: bool = True
 
 
 class _Run:
     """One target: its verdict, and its next try or the one that is under way."""
 
-    __slots__ = ("alarm", "due", "latency", "said", "target", "under_way", "users", "verdict")
+    __slots__ = ("alarm", "due", "latency", "said", "target", "under_way", "untried", "users", "verdict")
 
     def __init__(self, target: Target, due: float) -> None:
         self.target = target
@@ -59,6 +71,7 @@ class _Run:
         self.verdict = Verdict()
         self.users: list[Watched] = []
         self.said = ""
+        self.untried = 0
         self.latency: float | None = None
         self.alarm: Alarm | None = None
         self.under_way: Try | None = None
@@ -75,15 +88,23 @@ class _Run:
 class Engine:
     """``report`` is called for each change of a node, from ``want`` or in the loop of ``run``.
 
+    ``tell_untried`` is told when so many tries in a row as make a node unhealthy could not be made, and when one is.
+
     A node without a verdict is not reported: what is known of it stands. ``most_connects`` tries over TCP are under
     way at most; without it, a quarter of the files that the process may open. ``lane`` is by which VIPs at nodes are
     asked, and for one engine in a network namespace.
     """
 
     def __init__(
-        self, report: Callable[[Change], None], *, most_connects: int | None = None, lane: Lane = ENGINE
+        self,
+        report: Callable[[Change], None],
+        *,
+        tell_untried: Callable[[Untried], None] = lambda _: None,
+        most_connects: int | None = None,
+        lane: Lane = ENGINE,
     ) -> None:
         self._report = report
+        self._tell_untried = tell_untried
         self._lane = lane
         self._most_connects = most_connects
         self._observers: list[Observer] = []
@@ -94,7 +115,7 @@ class Engine:
         self._tries: Tries | None = None
 
     def add_observer(self, observer: Observer) -> None:
-        """Have ``observer`` told of every try that came to a result."""
+        """Have ``observer`` told of every try."""
         self._observers.append(observer)
 
     def want(self, gateway: Gateway) -> None:
@@ -144,7 +165,10 @@ class Engine:
         """By service and node: every check at every address, in the file's order."""
         now = time.time()
         return {
-            key: tuple(_result(self._runs[target], now) for target in one.targets)
+            key: tuple(
+                _result(self._runs[target], words, now)
+                for target, words in zip(one.targets, words_of(one), strict=True)
+            )
             for key, one in self._watched.items()
         }
 
@@ -167,7 +191,8 @@ class Engine:
         check = run.target.check
         run.under_way = None
         run.said = outcome.said
-        before = run.verdict.healthy
+        before, untried = run.verdict.healthy, run.untried
+        run.untried = untried + 1 if outcome.ok is None else 0
         if outcome.ok is not None:
             run.verdict = run.verdict.after(outcome.ok, time.time(), rise=check.rise, fall=check.fall)
         settled = run.verdict.settled
@@ -175,10 +200,13 @@ class Engine:
         self._await(run)
         if outcome.ok:
             run.latency = seconds
-        if outcome.ok is not None:
-            for service in {user.service for user in run.users}:
-                for observer in self._observers:
-                    observer(service, check.kind, seconds if outcome.ok else None)
+        for service in {user.service for user in run.users}:
+            for observer in self._observers:
+                observer(service, check.kind, outcome.ok, seconds)
+        if run.untried == check.fall or (untried >= check.fall and not run.untried):
+            for user in run.users:
+                reason = run.said if run.untried else None
+                self._tell_untried(Untried(user.service, user.node, _words(user, run), reason))
         if run.verdict.healthy is not before:
             for user in run.users:
                 self._judge(user, run)
@@ -190,7 +218,7 @@ class Engine:
         if healthy is None or self._healthy.get(key) is healthy:
             return
         self._healthy[key] = healthy
-        reason = "by other checks than before" if cause is None else _reason(cause)
+        reason = "by other checks than before" if cause is None else f"{_words(one, cause)}: {cause.said}"
         self._report(Change(*key, healthy=healthy, reason=reason, at=time.time()))
 
     def _release(self, gone: set[tuple[str, str]], gateway: Gateway) -> None:
@@ -201,17 +229,20 @@ class Engine:
                 self._report(Change(*key, healthy=True, reason="checked no longer", at=time.time()))
 
 
-def _reason(run: _Run) -> str:
-    return f"{run.target.check.kind} {run.target}: {run.said}"
+def _words(one: Watched, run: _Run) -> str:
+    """The check's kind and target, as results of the node have it."""
+    words = dict(zip(one.targets, words_of(one), strict=True))
+    return f"{run.target.check.kind} {words.get(run.target, run.target)}"
 
 
-def _result(run: _Run, now: float) -> Result:
+def _result(run: _Run, words: str, now: float) -> Result:
     return Result(
         kind=run.target.check.kind,
-        target=str(run.target),
+        target=words,
         healthy=run.verdict.healthy,
         since=run.verdict.since,
         said=run.said,
         latency=run.latency,
         changes=run.verdict.changes(now),
+        tried=not run.untried,
     )

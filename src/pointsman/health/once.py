@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from pointsman.health.at_node import PROBE
 from pointsman.health.probes.step import Outcome
-from pointsman.health.targets import Target, watched
+from pointsman.health.targets import Target, watched, words_of
 from pointsman.health.tries import Tries, Try
 from pointsman.model import Gateway
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How one check of a node went at one address; ``seconds`` is what it took."""
+    """How one check of a node went at one address, ``words``; ``seconds`` is what it took."""
 
     service: str
     node: str
     target: Target
+    words: str
     outcome: Outcome
     seconds: float
 
@@ -51,5 +52,7 @@ async def once(gateway: Gateway) -> tuple[Tried, ...]:
             one.cancel()
         tries.close()
     return tuple(
-        Tried(one.service, one.node, target, *outcomes[target]) for one in nodes for target in one.targets
+        Tried(one.service, one.node, target, words, *outcomes[target])
+        for one in nodes
+        for target, words in zip(one.targets, words_of(one), strict=True)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from pointsman.model import (
     Address,
@@ -16,6 +17,7 @@ from pointsman.model import (
     Service,
     family_of,
 )
+from pointsman.model.health import CoapTerms, HttpTerms
 from pointsman.plan.node_setup import Tunnel, tunnel_to
 
 
@@ -33,10 +35,16 @@ class Target:
     vip: Endpoint | None = None
     tunnel: Tunnel | None = None
 
-    def __str__(self) -> str:
+    @property
+    def host(self) -> str:
+        """What is asked, without for what: an address with its port, if it has one."""
         if self.vip is not None:
-            return f"{self.vip} at {self.address}"
+            return str(self.vip)
         return str(self.address) if self.port is None else str(Endpoint(self.address, self.port))
+
+    def __str__(self) -> str:
+        at = "" if self.vip is None else f" at {self.address}"
+        return f"{self.host}{_path(self.check)}{at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,27 @@ class Watched:
     @property
     def targets(self) -> Iterator[Target]:
         return (target for check in self.checks for target in check)
+
+
+def words_of(one: Watched) -> tuple[str, ...]:
+    """Each of the node's targets in words; later ones of one kind that would read the same have a number."""
+    counts: dict[tuple[CheckKind, str], int] = {}
+    found = []
+    for target in one.targets:
+        words = str(target)
+        counts[target.check.kind, words] = number = counts.get((target.check.kind, words), 0) + 1
+        found.append(words if number == 1 else f"{words} #{number}")
+    return tuple(found)
+
+
+def _path(check: Check) -> str:
+    """The path that is asked for, unless it is /; without its query, in which secrets may be."""
+    if isinstance(check.terms, HttpTerms):
+        path = check.terms.path.partition("?")[0]
+        return "" if path == "/" else path
+    if isinstance(check.terms, CoapTerms):
+        return "".join(f"/{quote(part)}" for part in check.terms.path)
+    return ""
 
 
 def watched(gateway: Gateway) -> Iterator[Watched]:

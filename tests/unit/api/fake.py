@@ -78,6 +78,9 @@ class FakeOperator:
             checks=[
                 CheckResult(kind="dtls", target="10.0.0.11:5684", healthy=healthy, since=1.0, latency=0.004),
                 CheckResult(kind="tcp", target="10.0.0.11:22", healthy=None),
+                CheckResult(
+                    kind="icmp", target="10.0.0.11", healthy=True, said="not tried: no files", tried=False
+                ),
             ],
             order=order,
         )

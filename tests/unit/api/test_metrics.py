@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as families
 from tests.unit.api.conftest import Asking
 from tests.unit.api.fake import FakeOperator
+from tests.unit.health import gateways
 
-from pointsman.api.documents import Count, Order, Pending, Status, Verb
+from pointsman.api.documents import CheckResult, Count, Order, Pending, Status, Verb
 from pointsman.api.metrics import SERVICE_STATES, Collected, Figures, Seen, exposition
+from pointsman.health.engine import Engine
+from pointsman.model import Check, CheckKind
+from pointsman.model.health import HttpTerms
 from pointsman.plan.verdicts import Verdict
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +33,7 @@ def figures() -> Figures:
     found = Figures()
     found.checked("coaps", "dtls", passed=True, latency=0.004)
     found.checked("coaps", "dtls", passed=False)
+    found.checked("coaps", "dtls", passed=None)
     found.applied(0.2)
     return found
 
@@ -100,6 +106,32 @@ def test_latencies_are_a_histogram_in_seconds() -> None:
     assert value(found, "pointsman_check_latency_seconds", bucket, service="coaps", le="0.005") == 1
     assert value(found, "pointsman_check_latency_seconds", bucket, service="coaps", le="0.0025") == 0
     assert value(found, "pointsman_check_results", service="coaps", result="failed") == 1
+    assert value(found, "pointsman_check_results", service="coaps", result="untried") == 1
+
+
+def test_no_series_is_there_twice() -> None:
+    series = [
+        (one.name, *sorted(one.labels.items())) for metric in metrics().values() for one in metric.samples
+    ]
+    assert len(series) == len(set(series))
+
+
+def test_checks_that_differ_by_their_path_alone_are_series_of_their_own() -> None:
+    checks = [
+        replace(Check(CheckKind.HTTP, terms=HttpTerms(path=path)), rise=rise)
+        for path in "/a"
+        for rise in (1, 2)
+    ]
+    wanted = gateways.gateway(gateways.service(checks, {"n1": ("10.0.0.1", "fd00::1")}, families=(4, 6)))
+    engine = Engine(lambda _: None)
+    engine.want(wanted)
+    results = [CheckResult(kind=one.kind, target=one.target) for one in engine.results()["s", "n1"]]
+    assert len(results) == 8
+    status = seen().status
+    node = status.services[0].nodes[0].model_copy(update={"checks": results})
+    found = metrics(seen(services=[status.services[0].model_copy(update={"nodes": [node]})]))
+    series = [tuple(sorted(one.labels.items())) for one in found["pointsman_check_changes"].samples]
+    assert len(series) == len(set(series)) == 8
 
 
 def test_what_the_daemon_says_of_itself() -> None:

@@ -314,7 +314,8 @@ def test_status_shows_reasons_rates_checks_and_orders(daemon: Daemon, pointsman:
     row = next(line for line in lines if line.startswith("coaps/n1"))
     assert "draining" in row
     assert "13.5" in row
-    assert "dtls good, tcp ?" in row
+    assert "dtls good, tcp ?, icmp good (not tried: no" in row
+    assert "coaps/n1: icmp 10.0.0.11: not tried: no files" in lines
     assert "order of uid" in row
     assert any(line.startswith("order: drain coaps/n1, by uid ") and ": disk" in line for line in lines)
     assert "coap: degraded" in lines

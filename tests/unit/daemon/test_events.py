@@ -1,9 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 from pointsman.api.documents import Event
 from pointsman.daemon.events import KEPT, EventLog, Kind
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "events.md"
+
+
+def test_every_kind_has_its_row_in_the_reference() -> None:
+    rows = re.findall(r"^\| `(\w+)`", REFERENCE.read_text(), flags=re.MULTILINE)
+    assert rows == [str(kind) for kind in Kind]
 
 
 def test_events_are_numbered_and_the_last_are_kept() -> None:

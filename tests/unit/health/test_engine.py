@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tests.unit.health.gateways import gateway, service
 
-from pointsman.health.engine import Change, Engine
+from pointsman.health.engine import Change, Engine, Untried
 from pointsman.health.once import Tried, once
 from pointsman.model import Check, CheckKind, Endpoint, Gateway, Require
 from pointsman.model.health import CodeRange, HttpTerms, ScriptTerms, UdpTerms, Wildcards
@@ -415,6 +415,65 @@ def test_what_is_wrong_here_is_not_held_against_the_node(monkeypatch: pytest.Mon
     asyncio.run(story())
 
 
+def test_a_check_that_cannot_be_tried_is_told_of_once_and_once_when_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> list[Untried]:
+        told: list[Untried] = []
+        seen: list[bool | None] = []
+        async with serving(answer_ok) as port:
+            engine = Engine(lambda _: None, tell_untried=told.append)
+            engine.add_observer(lambda *each: seen.append(each[2]))
+            engine.want(watched_by(replace(FAST, port=port)))
+            task = asyncio.create_task(engine.run())
+            await until(lambda: engine.healthy("s", "n"))
+
+            def exhausted(*_: object, **__: object) -> socket.socket:
+                raise OSError(24, "Too many open files")
+
+            with monkeypatch.context() as patched:
+                patched.setattr("pointsman.health.edge.streams.opened", exhausted)
+                await until(lambda: seen.count(None) >= FAST.fall + 3)
+                (result,) = engine.results()["s", "n"]
+                assert (result.healthy, result.tried) == (True, False)
+            await until(lambda: engine.results()["s", "n"][0].tried)
+            check = f"tcp 127.0.0.1:{port}"
+            assert told == [
+                Untried("s", "n", check, "not tried: too many open files"),
+                Untried("s", "n", check, None),
+            ]
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        return told
+
+    asyncio.run(story())
+
+
+def test_checks_of_one_kind_and_port_are_told_apart() -> None:
+    async def story() -> None:
+        async with serving(answer_ok) as port:
+            base = replace(FAST, kind=CheckKind.HTTP, port=port)
+            terms = (
+                HttpTerms(),
+                HttpTerms(path="/db?key=secret"),
+                HttpTerms(host="b", codes=(CodeRange(404, 404),)),
+            )
+            async with running(watched_by(*(replace(base, terms=each) for each in terms))) as (
+                engine,
+                changes,
+            ):
+                targets = [one.target for one in engine.results()["s", "n"]]
+                assert targets == [f"127.0.0.1:{port}{which}" for which in ("", "/db", " #2")]
+                await until(lambda: changes)
+                assert changes[0].reason.startswith(f"http {targets[2]}: 200 OK")
+            assert [one.words for one in await once(watched_by(replace(base, terms=terms[1])))] == [
+                targets[1]
+            ]
+
+    asyncio.run(story())
+
+
 def test_an_interface_that_is_not_there_fails_the_check() -> None:
     (one,) = tried(replace(FAST, port=1, interface="nowhere0"))
     assert (one.outcome.ok, one.outcome.said) == (False, "no such device")
@@ -438,19 +497,19 @@ def test_a_check_comes_from_its_source() -> None:
 
 
 def test_observers_are_told_how_long_it_took() -> None:
-    async def story() -> list[tuple[str, CheckKind, float | None]]:
-        told: list[tuple[str, CheckKind, float | None]] = []
+    async def story() -> list[tuple[str, CheckKind, bool | None, float]]:
+        told: list[tuple[str, CheckKind, bool | None, float]] = []
         async with (
             serving(answer_ok) as port,
             running(watched_by(replace(FAST, port=port))) as (engine, changes),
         ):
-            engine.add_observer(lambda service, kind, seconds: told.append((service, kind, seconds)))
+            engine.add_observer(lambda *each: told.append(each))
             await until(lambda: changes)
         return told
 
     told = asyncio.run(story())
     assert len(told) >= FAST.rise
-    assert all(kind is CheckKind.TCP and seconds is not None and 0 < seconds < 5 for _, kind, seconds in told)
+    assert all(kind is CheckKind.TCP and ok and 0 < seconds < 5 for _, kind, ok, seconds in told)
 
 
 def test_a_report_that_fails_does_not_stop_the_checks() -> None:

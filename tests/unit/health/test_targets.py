@@ -11,6 +11,7 @@ from tests.unit.health.gateways import gateway, service
 
 from pointsman.health.targets import Target, Watched, combined, watched
 from pointsman.model import Check, CheckKind, Endpoint, Listener, Require
+from pointsman.model.health import CoapTerms, HttpTerms
 
 TCP = Check(CheckKind.TCP)
 ICMP = Check(CheckKind.ICMP)
@@ -67,3 +68,15 @@ def test_a_node_is_healthy_if_all_or_any_of_its_checks_are_at_all_addresses(requ
         else:
             expected = True if True in verdicts else None if None in verdicts else False
         assert combined(node, of.__getitem__) is expected, states
+
+
+def test_targets_that_answer_as_the_vip_have_their_path_behind_it() -> None:
+    check = Check(CheckKind.HTTP, terms=HttpTerms(path="/up?deep"))
+    target = Target(check, ip_address("10.0.0.1"), 80, Endpoint(ip_address("192.0.2.1"), 80))
+    assert str(target) == "192.0.2.1:80/up at 10.0.0.1"
+    assert target.host == "192.0.2.1:80"
+
+
+def test_a_coap_path_is_one_line() -> None:
+    check = Check(CheckKind.COAP, terms=CoapTerms(("a b", "\x1b[2J"), ("key=1",)))
+    assert str(Target(check, ip_address("10.0.0.1"), 5683)) == "10.0.0.1:5683/a%20b/%1B%5B2J"

@@ -52,7 +52,7 @@ class Streams:
     def _probe(self, target: Target) -> Probe:
         terms = target.check.terms
         if isinstance(terms, HttpTerms):
-            inner = HttpProbe(terms, str(target.vip or target))
+            inner = HttpProbe(terms, target.host)
             return inner if terms.tls is None else self._tls(terms.tls, target, inner)
         if isinstance(terms, TlsTerms):
             return self._tls(terms, target)
