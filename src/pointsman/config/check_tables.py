@@ -14,6 +14,8 @@ SHORTEST = 0.05
 LONGEST = 3600.0
 LONGEST_DATAGRAM = 1200
 LONGEST_EXPRESSION = 1000
+LONGEST_PATTERN = 1024
+"""Bytes of an expected datagram with its gaps: to look for it in an answer may take the product of both lengths."""
 HOST = r"^[A-Za-z0-9._~:\[\]-]{1,255}$"
 SERVER_NAME = r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,63}$"
 REQUEST_PATH = "^/[!-~]{0,2000}$"
@@ -62,7 +64,7 @@ Codes = list[
     Annotated[
         Any,
         BeforeValidator(_code),
-        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string"}]}),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 200, "maximum": 599}, {"type": "string"}]}),
     ]
 ]
 """Integers and strings; which of them are codes is for ``checks`` to say, as it depends on the kind."""
@@ -147,7 +149,7 @@ class CheckTable(BaseModel):
             description="http, https: a regular expression that is found in the body.",
             json_schema_extra={"maxLength": LONGEST_EXPRESSION},
         ),
-        Allowed(f"a regular expression of Python's, at most {LONGEST_EXPRESSION} characters"),
+        Allowed(f"a regular expression as Python has them, at most {LONGEST_EXPRESSION} characters"),
     ] = None
     body_sha256: Annotated[
         str | None,

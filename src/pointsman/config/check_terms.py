@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
-from pointsman.config.check_tables import LONGEST_DATAGRAM, LONGEST_EXPRESSION, CheckTable
+from pointsman.config.check_tables import (
+    LONGEST_DATAGRAM,
+    LONGEST_EXPRESSION,
+    LONGEST_PATTERN,
+    CheckTable,
+)
 from pointsman.config.lines import Path
 from pointsman.config.report import Report
 from pointsman.config.wording import quoted, shown
@@ -33,7 +38,7 @@ def http_terms(path: Path, table: CheckTable, report: Report) -> HttpTerms:
         try:
             regex.compile(table.body.encode())
         except (regex.error, OverflowError, RecursionError) as error:
-            report.error((*path, "body"), f"body is no regular expression: {error}", "one of Python's")
+            report.error((*path, "body"), f"body is no regular expression: {error}", "one as Python has them")
     codes = tuple(_http_codes((*path, "codes"), table.codes or (), report))
     if table.codes == []:
         report.error((*path, "codes"), "codes is empty", 'an array of codes: [200, "300-399"]')
@@ -50,14 +55,14 @@ def http_terms(path: Path, table: CheckTable, report: Report) -> HttpTerms:
 
 def _http_codes(path: Path, values: Iterable[int | str], report: Report) -> Iterator[CodeRange]:
     for index, value in enumerate(values):
-        match = re.fullmatch(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", str(value))
+        match = re.fullmatch(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?", str(value))
         if match and match[1] <= (match[2] or match[1]):
             yield CodeRange(int(match[1]), int(match[2] or match[1]))
         else:
             report.error(
                 (*path, index),
                 f"codes {shown(value)} is no code or range of codes",
-                '100..599, a range with the lower first: [200, "300-399"]',
+                '200..599, a range with the lower first: [200, "300-399"]',
             )
 
 
@@ -121,6 +126,15 @@ def _sent(path: Path, table: CheckTable, report: Report) -> bytes:
 
 
 def _expected(path: Path, table: CheckTable, report: Report) -> Wildcards | None:
+    found = _pattern(path, table, report)
+    length = 0 if found is None else sum(map(len, found.pieces)) + len(found.pieces) - 1
+    if length > LONGEST_PATTERN:
+        key = "expect" if table.expect is not None else "expect_hex"
+        report.error((*path, key), f"{key} has {length} bytes", f"at most {LONGEST_PATTERN}, a * being one")
+    return found
+
+
+def _pattern(path: Path, table: CheckTable, report: Report) -> Wildcards | None:
     if table.expect is not None:
         return _of_text(table.expect)
     if table.expect_hex is None:

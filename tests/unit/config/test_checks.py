@@ -130,16 +130,20 @@ WRONG = [
     ('type = "http"; codes = [true]', f"codes holds a boolean; {CODES}"),
     (
         'type = "http"; codes = [600]',
-        'codes 600 is no code or range of codes; 100..599, a range with the lower first: [200, "300-399"]',
+        'codes 600 is no code or range of codes; 200..599, a range with the lower first: [200, "300-399"]',
+    ),
+    (
+        'type = "http"; codes = [101]',
+        'codes 101 is no code or range of codes; 200..599, a range with the lower first: [200, "300-399"]',
     ),
     (
         'type = "http"; codes = ["399-300"]',
-        'codes "399-300" is no code or range of codes; 100..599, a range with the lower first: '
+        'codes "399-300" is no code or range of codes; 200..599, a range with the lower first: '
         '[200, "300-399"]',
     ),
     (
         'type = "http"; body = "o(k"',
-        "body is no regular expression: missing ) at position 3; one of Python's",
+        "body is no regular expression: missing ) at position 3; one as Python has them",
     ),
     (
         f'type = "http"; body = "{"x" * 1001}"',
@@ -165,6 +169,14 @@ WRONG = [
     (
         f'type = "udp"; port = 53; send = "{"x" * 1201}"',
         "send has 1201 bytes; at most 1200, which pass everywhere",
+    ),
+    (
+        f'type = "udp"; port = 53; send = "a"; expect = "{"é" * 512}*"',
+        "expect has 1025 bytes; at most 1024, a * being one",
+    ),
+    (
+        f'type = "udp"; port = 53; send = "a"; expect_hex = "{"??*" * 513}"',
+        "expect_hex has 1026 bytes; at most 1024, a * being one",
     ),
     (
         'type = "udp"; port = 53; send = "a"; expect_hex = "0 0?"',

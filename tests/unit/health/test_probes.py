@@ -14,7 +14,7 @@ from pointsman.health.probes.coap import CoapProbe
 from pointsman.health.probes.connect import ConnectProbe
 from pointsman.health.probes.datagram import DatagramProbe
 from pointsman.health.probes.dtls import DtlsProbe
-from pointsman.health.probes.http import LARGEST_BODY, HttpProbe
+from pointsman.health.probes.http import LARGEST_ANSWER, LARGEST_BODY, MOST_INFORMATIONAL, HttpProbe
 from pointsman.health.probes.step import LONGEST_SAID, Outcome, Probe, Step, plain
 from pointsman.model.health import CoapTerms, CodeRange, HttpTerms, UdpTerms, Wildcards
 from pointsman.wire import dtls
@@ -96,6 +96,22 @@ def test_http_reads_no_body_for_ever() -> None:
         False,
         "200 OK, body above 1 MiB",
     )
+
+
+def test_http_reads_no_chunks_for_ever() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"1\r\nx\r\n" * 10_000
+    enough = LARGEST_ANSWER // len(chunks) + 1
+    assert http([head, *[chunks] * enough], HttpTerms(body="y")) == (
+        False,
+        f"200 OK in more than {LARGEST_ANSWER} bytes",
+    )
+
+
+def test_http_waits_for_no_answer_behind_many_that_are_none() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert http([hint] * MOST_INFORMATIONAL + [OK]) == (True, "200 OK")
+    assert http([hint] * 100 + [OK]) == (False, "more than 8 informational answers")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from pointsman.model.health import HttpTerms
 
 LARGEST_BODY = 1 << 20
 LARGEST_HEADERS = 32768
+LARGEST_ANSWER = LARGEST_BODY + (1 << 16)
+"""Bytes of a connection with all that is around a body: chunks of a byte each make six of one."""
+MOST_INFORMATIONAL = 8
 LONGEST_SEARCH = 0.1
 """Seconds that an expression may take for a body; other checks wait meanwhile."""
 
@@ -24,6 +27,8 @@ class HttpProbe:
         self._terms = terms
         self._host = terms.host or host
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEADERS)
+        self._taken = 0
+        self._informational = 0
         self._body = bytearray()
         self._answer = ""
 
@@ -40,11 +45,15 @@ class HttpProbe:
         return Step((self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
 
     def received(self, data: bytes) -> Step:
+        self._taken += len(data)
         try:
             self._http.receive_data(data)
-            return self._events()
+            step = self._events()
         except h11.RemoteProtocolError as error:
             return failed(f"not HTTP: {plain(str(error))}" if data else "closed before its answer was whole")
+        if step.outcome is None and self._taken > LARGEST_ANSWER:
+            return failed(f"{self._answer or 'no answer'} in more than {LARGEST_ANSWER} bytes")
+        return step
 
     def _events(self) -> Step:
         while True:
@@ -59,7 +68,11 @@ class HttpProbe:
             elif isinstance(event, h11.EndOfMessage):
                 step = self._whole()
             elif isinstance(event, h11.InformationalResponse):
-                step = WAIT
+                self._informational += 1
+                most = MOST_INFORMATIONAL
+                step = (
+                    WAIT if self._informational <= most else failed(f"more than {most} informational answers")
+                )
             else:  # closed, or another protocol from here on
                 step = failed(
                     "closed without an answer" if not self._answer else f"{self._answer}, then closed"
