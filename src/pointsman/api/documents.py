@@ -217,6 +217,9 @@ class Drained(_Document):
     flows: int | None = None
     devices: int | None = None
     quiet: Annotated[float, Field(description="Seconds since anything last named it.")]
+    order: Annotated[
+        Order | None, Field(description="The order about it that holds; it drains by one to drain.")
+    ]
 
 
 class Problem(_Document):

@@ -8,43 +8,68 @@ import time
 
 import click
 
-from pointsman.api.client import Client, DaemonGoneError
-from pointsman.api.documents import Drained
-from pointsman.cli.asking import long_running, named_by, spoken
+from pointsman.api.client import Client, DaemonGoneError, DaemonRefusedError
+from pointsman.api.documents import Drained, Verb
+from pointsman.cli.asking import long_running, named_by, printable, spoken
 from pointsman.kernel.errors import KernelError
 
 INTERVAL = 1.0
 LINES_APART = 60.0
 """Where the output is no terminal, whose one line is written over."""
 RESTART = 60.0
-"""How long the daemon may be away, as it is when it is restarted."""
+"""How long the daemon may be away, as it is when it is restarted, or have trouble of its own."""
 
 
 def wait_until_quiet(daemon: Client, service: str, node: str, quiet: float, timeout: float) -> None:
-    """End when nothing has named the node for ``quiet`` seconds; raise KernelError after ``timeout`` of them."""
+    """End when nothing has named the node for ``quiet`` seconds.
+
+    Raise KernelError after ``timeout`` of them, and where the node is not to drain any more.
+    """
     long_running()
-    begun = time.monotonic()
-    first = daemon.drained(service, node)
     line = _Line(f"{service}/{node}")
-    found, seen = first, begun
-    while found.quiet < quiet:
-        line.show(found, first)
+    try:
+        found = _quiet(daemon, line, (service, node), quiet, timeout)
+    finally:
+        line.end()
+    click.echo(f"{service}/{node}: nothing named it for {spoken(found.quiet)}")
+
+
+def _quiet(daemon: Client, line: _Line, which: tuple[str, str], quiet: float, timeout: float) -> Drained:
+    begun = seen = time.monotonic()
+    found = first = None
+    while True:
+        try:
+            found = daemon.drained(*which)
+        except (DaemonGoneError, DaemonRefusedError) as problem:
+            if not may_pass(problem) or time.monotonic() - seen > RESTART:
+                raise
+        else:
+            seen, first = time.monotonic(), first or found
+            _must_drain(found)
+            line.show(found, first)
+            if found.quiet >= quiet:
+                return found
         now = time.monotonic()
         if now - begun >= timeout:
-            line.end()
-            raise KernelError(
-                f"{service}/{node} is still named after {spoken(timeout)}: {named_by(found, first)}"
-            )
+            named = "the daemon has not said by what" if not (found and first) else named_by(found, first)
+            raise KernelError(f"{'/'.join(which)} is still named after {spoken(timeout)}: {named}")
         time.sleep(min(INTERVAL, max(0.0, timeout - (now - begun))))
-        try:
-            found, seen = daemon.drained(service, node), time.monotonic()
-        except DaemonGoneError:
-            if time.monotonic() - seen > RESTART:
-                line.end()
-                raise
-    line.show(found, first)
-    line.end()
-    click.echo(f"{service}/{node}: nothing named it for {spoken(found.quiet)}")
+
+
+def may_pass(problem: DaemonGoneError | DaemonRefusedError) -> bool:
+    """Whether it is the daemon's trouble of the moment, and not what was asked."""
+    return isinstance(problem, DaemonGoneError) or problem.status >= 500
+
+
+def _must_drain(found: Drained) -> None:
+    order = found.order
+    if order is None or order.verb is not Verb.DRAIN:
+        now = (
+            "its order was taken back"
+            if order is None
+            else f"{order.verb} was ordered by {printable(order.who)}"
+        )
+        raise KernelError(f"{found.service}/{found.node} is not draining any more: {now}")
 
 
 class _Line:

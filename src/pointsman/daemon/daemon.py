@@ -56,6 +56,7 @@ class Daemon:
         self._repairs = Repairs(self._in_force)
         self._sampling = Sampling(self._in_force, self._looking)
         self._watch: Watch | None = None
+        self._has_started = False
         self._carrying: set[asyncio.Task[Any]] = set()
         self.when_reloaded: Callable[[], None] = lambda: None
         """Called behind every reload, also one that is refused."""
@@ -104,6 +105,7 @@ class Daemon:
             changes=outcome.changes,
             version=__version__,
         )
+        self._has_started = True
 
     async def _begin(self, loaded: Loaded, book: OrderBook) -> Outcome:
         in_force = self._in_force
@@ -131,7 +133,8 @@ class Daemon:
     async def close(self) -> None:
         if self._carrying:
             await asyncio.wait(self._carrying)
-        self.log.add(Kind.STOPPED, "forwarding goes on")
+        if self._has_started:
+            self.log.add(Kind.STOPPED, "forwarding goes on")
         self.log.close()
         await self._looking.census.settled()
         await self._sampling.close()
@@ -266,6 +269,7 @@ class Daemon:
             await self._looking.look()
         await self._looking.census.refresh()
         rates = self._looking.rates.found
+        order = self._in_force.present().book.about(service, node)
         return api.Drained(
             service=service,
             node=node,
@@ -275,6 +279,7 @@ class Daemon:
             flows=self._looking.census.of(service, node),
             devices=self._sampling.devices.estimate(service, node, now()),
             quiet=round(self._looking.draining.quiet(service, node, now()), 1),
+            order=None if order is None else views.order_document(order),
         )
 
     async def flows(self) -> list[api.FlowRow]:

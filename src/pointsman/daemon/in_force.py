@@ -86,7 +86,12 @@ class InForce:
 
     @property
     def draining(self) -> list[Key]:
-        return [key for key, state in self.states.exceptions.items() if state is NodeState.DRAINING]
+        """Nodes that are ordered to drain, and are there; also while checks find them down."""
+        if self.wanted is None:
+            return []
+        found = {service.name: service for service in self.wanted.gateway.services}
+        ordered = [key for key, state in self.wanted.book.nodes.items() if state is NodeState.DRAINING]
+        return [key for key in ordered if key[0] in found and found[key[0]].node(key[1]) is not None]
 
     def effective(self, wanted: Wanted) -> tuple[Wanted, NodeStates]:
         """The states that are wanted, and what is wanted with the nodes noted that come back by them."""

@@ -34,7 +34,10 @@ STATES = {Verb.DRAIN: "draining", Verb.DISABLE: "disabled", Verb.ENABLE: "up"}
 
 
 class FakeOperator:
-    """``at`` is its clock; ``quiet_after``: how many times ``drained`` is asked until nothing names the node."""
+    """``at`` is its clock; ``quiet_after``: how many times ``drained`` is asked until nothing names the node.
+
+    So many ``troubles`` are the answers to what is asked next.
+    """
 
     def __init__(self) -> None:
         self.at = 1_000_000.0
@@ -46,6 +49,7 @@ class FakeOperator:
         self.asked_drained = 0
         self.told = 0
         self.quiet_after = 3
+        self.troubles = 0
         self.addresses = {"n1": ["10.0.0.11", "fd00::11"], "n2": ["10.0.0.12", "fd00::12"]}
         self.stopped = asyncio.Event()
         self._more = asyncio.Event()
@@ -85,7 +89,13 @@ class FakeOperator:
             order=order,
         )
 
+    def _has_trouble(self) -> None:
+        if self.troubles:
+            self.troubles -= 1
+            raise RefusedError("the kernel is being put right", status=503)
+
     async def status(self) -> Status:
+        self._has_trouble()
         services = [
             Service(
                 name="coaps",
@@ -165,6 +175,7 @@ class FakeOperator:
 
     async def drained(self, service: str, node: str) -> Drained:
         await self._exists(service, node)
+        self._has_trouble()
         self.asked_drained += 1
         left = max(0, self.quiet_after - self.asked_drained)
         return Drained(
@@ -176,6 +187,7 @@ class FakeOperator:
             flows=left,
             devices=left or None,
             quiet=0.0 if left else 3600.0,
+            order=self.given.get((service, node)),
         )
 
     async def flows(self) -> list[FlowRow]:

@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.api.conftest import Daemon
 
-from pointsman.api.documents import Verb
+from pointsman.api.client import Client
+from pointsman.api.documents import Order, Verb
 from pointsman.api.place import ENVIRONMENT
-from pointsman.cli import draining, events
+from pointsman.cli import draining, events, node
 from pointsman.cli.main import main
 
 
@@ -113,6 +115,7 @@ def test_wait_goes_on_over_a_restart_of_the_daemon(
     def restart() -> None:
         when(lambda: daemon.operator.asked_drained > 2)
         daemon.stop()
+        again.operator.given.update(daemon.operator.given)  # as the file of orders does
         again.start()
 
     restarting = threading.Thread(target=restart)
@@ -141,6 +144,46 @@ def test_wait_ends_where_the_daemon_stays_away(
     done = pointsman("node", "drain", "coaps/n1", "--wait")
     assert (done.status, "cannot be asked" in done.err) == (1, True)
     ending.join()
+
+
+def test_wait_goes_on_over_troubles_of_the_daemon(
+    daemon: Daemon, pointsman: Pointsman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "INTERVAL", 0.01)
+    asked = Client.order
+
+    def order(client: Client, *arguments: Any) -> Order:
+        found = asked(client, *arguments)
+        daemon.does(lambda: setattr(daemon.operator, "troubles", 2))
+        return found
+
+    monkeypatch.setattr(Client, "order", order)
+    monkeypatch.setattr(node, "_state", lambda *_: "draining")
+    done = pointsman("node", "drain", "coaps/n1", "--wait")
+    assert (done.status, daemon.operator.troubles) == (0, 0), done.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"), [("enable", "its order was taken back"), ("disable", "disable was ordered by uid ")]
+)
+def test_wait_ends_where_the_node_is_to_drain_no_more(
+    daemon: Daemon, pointsman: Pointsman, monkeypatch: pytest.MonkeyPatch, verb: str, said: str
+) -> None:
+    monkeypatch.setattr(draining, "INTERVAL", 0.05)
+    daemon.operator.quiet_after = 1_000_000
+
+    def change() -> None:
+        when(lambda: daemon.operator.asked_drained > 1)
+        command = [sys.executable, "-m", "pointsman.cli.main", "node", verb, "coaps/n1"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    done = pointsman("node", "drain", "coaps/n1", "--wait")
+    changing.join()
+    assert done.status == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"pointsman: coaps/n1 is not draining any more: {said}")
 
 
 def test_wait_gives_up_with_exit_status_1(
@@ -375,7 +418,22 @@ def test_nodes_and_services_are_completed_as_the_daemon_has_them(daemon: Daemon,
 def test_top_without_a_terminal_is_one_line(pointsman: Pointsman) -> None:
     done = pointsman("top")
     assert (done.status, done.out) == (1, "")
-    assert done.err == "pointsman: top needs a terminal; `pointsman status --json` is for programs\n"
+    assert done.err == "pointsman: top needs a terminal; `pointsman top --json` is for programs\n"
+
+
+def test_top_as_json_is_a_line_every_second(daemon: Daemon) -> None:
+    daemon.operator.troubles = 1
+    command = [sys.executable, "-m", "pointsman.cli.main", "top", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(2):
+            found = json.loads(process.stdout.readline())
+            assert found["services"][0]["nodes"][0]["rates"]["cid"] == 12.5
+            assert found["orders"] == []
+        process.stdout.close()
+        assert process.wait(30) == 1
+        assert process.stderr.read() == ""
 
 
 def until(descriptor: int, text: bytes) -> bytes:
@@ -407,6 +465,9 @@ def test_top_drains_the_selected_node_when_that_is_confirmed(daemon: Daemon) -> 
     until(terminal, b"drain coaps/n2?")
     os.write(terminal, b"y")
     until(terminal, b"draining")
+    daemon.does(lambda: setattr(daemon.operator, "troubles", 1))
+    until(terminal, b"the kernel is being put right")
+    until(terminal, b"j k select")
     os.write(terminal, b"q")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert daemon.operator.given["coaps", "n2"].reason == "by a key in pointsman top"

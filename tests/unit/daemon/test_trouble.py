@@ -394,3 +394,32 @@ def test_it_ends_when_asked_to_also_in_the_moment_that_something_comes(kernel: K
         await daemon.close()
 
     asyncio.run(play_it())
+
+
+def test_a_draining_node_that_goes_down_is_found_to_be_quiet(kernel: Kernel, file: Path) -> None:
+    async def case(daemon: Daemon) -> None:
+        await daemon.order("me", "s", "n1", OrderRequest(verb=Verb.DRAIN))
+        verdict(daemon, "n1", healthy=False)
+        await until(lambda: kernel.applied.states.of("s", "n1") is NodeState.DOWN)
+        await asyncio.sleep(0.6)
+        found = await daemon.drained("s", "n1")
+        assert found.state == "down"
+        assert found.quiet >= 0.5
+        assert found.order is not None
+        assert found.order.verb is Verb.DRAIN
+        await daemon.order("me", "s", "n1", OrderRequest(verb=Verb.ENABLE))
+        found = await daemon.drained("s", "n1")
+        assert (found.order, daemon._looking.feed_at) == (None, None)
+
+    play(kernel, file, case)
+
+
+def test_a_daemon_that_never_served_does_not_say_that_it_stopped(kernel: Kernel, tmp_path: Path) -> None:
+    async def case() -> list[str]:
+        daemon = Daemon(tmp_path / "nope.toml", kernel)
+        with pytest.raises(ConfigError):
+            await daemon.start()
+        await daemon.close()
+        return said(daemon, Kind.STOPPED)
+
+    assert asyncio.run(case()) == []
