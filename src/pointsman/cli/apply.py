@@ -23,7 +23,7 @@ from pointsman.reconcile.state import StateFile
 @click.option(
     "--confirm",
     "seconds",
-    type=Duration(),
+    type=Duration(most="1d"),
     metavar="60s",
     help="Go back to the configuration before unless `pointsman confirm` comes in time (with the daemon).",
 )

@@ -15,7 +15,6 @@ from pointsman.api.place import socket_to_ask
 from pointsman.kernel.errors import KernelError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LONGEST = 365 * 86400
 
 
 class Duration(click.ParamType[float]):
@@ -23,14 +22,21 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, most: str = "365d") -> None:
+        self._most = most
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        match = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
-        seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-        if not 1 <= seconds <= LONGEST:
-            self.fail(f"{value!r} is no duration; 90s, 5m, 2h, 1d, up to 365d", param, ctx)
+        seconds = _seconds(value)
+        if not 1 <= seconds <= _seconds(self._most):
+            self.fail(f"{value!r} is no duration; 90s, 5m, 2h, up to {self._most}", param, ctx)
         return float(seconds)
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    return int(match[1]) * _UNITS[match[2]] if match else 0
 
 
 def spoken(seconds: float) -> str:

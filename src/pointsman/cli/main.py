@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 
@@ -70,10 +71,45 @@ def main() -> None:
     except LabError as refusal:
         click.echo(f"pointsman: {refusal}", err=True)
         sys.exit(FAILED)
-    except BrokenPipeError:
+    except OSError as problem:
+        _give_up_output()
+        if not isinstance(problem, BrokenPipeError):
+            about = f": {problem.filename}" if problem.filename else ""
+            said = problem.strerror or str(problem)
+            click.echo(f"pointsman: {said[:1].lower()}{said[1:]}{about}", err=True)
         sys.exit(FAILED)
+    except ValueError as problem:
+        words = _mistake_of(problem)
+        if words is None:
+            raise
+        click.echo(f"pointsman: {words}", err=True)
+        sys.exit(BAD_INPUT)
     # Outside of its standalone mode click returns what a command exits with.
     sys.exit(status_code if isinstance(status_code, int) else 0)
+
+
+def _mistake_of(problem: ValueError) -> str | None:
+    """What an argument has that no request can carry, None where the problem is another one."""
+    # Only who has imported them can have raised their errors, and for others they take a tenth of a second.
+    pydantic, core = sys.modules.get("pydantic"), sys.modules.get("pydantic_core")
+    if pydantic is not None and isinstance(problem, pydantic.ValidationError):
+        first = problem.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if isinstance(problem, UnicodeEncodeError):
+        return "an argument is not UTF-8"
+    if core is not None and isinstance(problem, core.PydanticSerializationError):
+        return "an argument is not UTF-8"
+    return None
+
+
+def _give_up_output() -> None:
+    """Have the interpreter's end flush into nothing what could not be written."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+    except (OSError, ValueError):
+        return
 
 
 if __name__ == "__main__":

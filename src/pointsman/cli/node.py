@@ -118,9 +118,7 @@ def order(
     needs_daemon = "--for" if seconds is not None else needs_daemon
     daemon = the_daemon(needs_daemon) if needs_daemon else daemon_here()
     if daemon is None:
-        if reason:
-            click.echo("warning: --reason is for the daemon's log, and no daemon answers", err=True)
-        _set_state(which, STATES[verb])
+        _set_state(which, STATES[verb], asked.reason)
         return None
     before = _state(daemon, service, name)
     daemon.order(service, name, asked)
@@ -133,7 +131,7 @@ def _state(daemon: Client, service: str, name: str) -> str:
     return found[0] if found else "unknown"
 
 
-def _set_state(which: str, state: NodeState) -> None:
+def _set_state(which: str, state: NodeState, reason: str) -> None:
     """Set the state of one node of the applied configuration."""
     service, name = service_and_node(which)
 
@@ -147,17 +145,17 @@ def _set_state(which: str, state: NodeState) -> None:
         with state_file.locked():
             proposal = propose_states(planes, state_file, change)
             carry_out(planes, state_file, proposal)
-            _note(service, name, state)
+            _note(service, name, state, reason)
     click.echo(f"{which}: {proposal.state.states.of(service, name)} -> {state}")
 
 
-def _note(service: str, name: str, state: NodeState) -> None:
+def _note(service: str, name: str, state: NodeState, reason: str) -> None:
     """Have a daemon that comes later know the order."""
     store = Store()
     book = store.orders().without(service, name)
     verb = {of: each for each, of in ORDERED.items()}.get(state)
     if verb is not None:
-        book = book.with_order(Order(service, name, verb, f"uid {os.getuid()}", time.time()))
+        book = book.with_order(Order(service, name, verb, f"uid {os.getuid()}", time.time(), reason))
     store.write_orders(book)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def _as_json(one: Tried) -> dict[str, object]:
 
 
 async def _watch(gateway: Gateway, *, as_json: bool) -> None:
+    """Raise OSError where nothing can be written any more."""
+    unwritten = asyncio.get_running_loop().create_future()
+
+    def told(change: Change) -> None:
+        try:
+            show(change)
+        except OSError as problem:
+            if not unwritten.done():
+                unwritten.set_exception(problem)
+
     def show(change: Change) -> None:
         if as_json:
             shown = {
@@ -92,6 +103,13 @@ async def _watch(gateway: Gateway, *, as_json: bool) -> None:
             word = "healthy" if change.healthy else "unhealthy"
             click.echo(f"{change.service}/{change.node}: {word} ({change.reason})")
 
-    engine = Engine(show, lane=PROBE)
+    engine = Engine(told, lane=PROBE)
     engine.want(gateway)
-    await engine.run()
+    running = asyncio.create_task(engine.run())
+    try:
+        await asyncio.wait((running, unwritten), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    await unwritten

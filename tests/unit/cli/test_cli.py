@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pointsman.cli import node
+from pointsman.model import NodeState
+from pointsman.model.orders import OrderBook, Verb
+
 GOOD = Path(__file__).parents[2] / "golden" / "rulesets" / "coaps.toml"
 
 
@@ -76,3 +80,28 @@ def test_schema_is_json_schema() -> None:
     schema = json.loads(pointsman("schema").stdout)
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert {"gateway", "service"} <= schema["properties"].keys()
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    command = [sys.executable, "-m", "pointsman.cli.main", "schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "pointsman: no space left on device\n")
+
+
+def test_a_reason_that_is_kept_is_written_into_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[OrderBook] = []
+
+    class Kept:
+        def orders(self) -> OrderBook:
+            return OrderBook()
+
+        def write_orders(self, book: OrderBook) -> None:
+            written.append(book)
+
+    monkeypatch.setattr(node, "Store", Kept)
+    node._note("s", "n1", NodeState.DRAINING, "disk")
+    (order,) = written[0].orders
+    assert (order.verb, order.reason) == (Verb.DRAIN, "disk")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +39,43 @@ def test_a_file_with_mistakes_is_refused(tmp_path: Path) -> None:
     done = probe(str(file))
     assert done.returncode == 2
     assert "fast_interval 9s is longer than interval 2s" in done.stderr
+
+
+def test_watching_ends_where_nobody_reads_any_more(tmp_path: Path) -> None:
+    """The check of a port that nobody has, whose node is told to be unhealthy."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    file = tmp_path / "tcp.toml"
+    file.write_text(
+        f"""
+[gateway]
+name = "edge"
+hash_seed = 1
+[[service]]
+name = "s"
+protocol = "tcp"
+listen = ["192.0.2.10:80"]
+[[service.check]]
+type = "tcp"
+port = {port}
+interval = "100ms"
+timeout = "50ms"
+[[service.node]]
+name = "n1"
+address = "10.0.0.1"
+[[service.node]]
+name = "n2"
+address = "10.0.0.2"
+"""
+    )
+    command = [sys.executable, "-m", "pointsman.cli.main", "probe", "--watch", str(file)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
