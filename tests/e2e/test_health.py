@@ -278,6 +278,8 @@ def test_an_interface_that_is_made_anew_is_pinged_by_again(lab: Lab, checks: Che
         for link in ("again0", "again1"):
             lab.run("gw", ["ip", "link", "set", link, "up"])
         lab.run("gw", ["ip", "address", "add", "10.79.0.1/24", "dev", "again0"])
+        lab.run("gw", ["ip", "address", "add", "fd79::1/64", "dev", "again0", "nodad"])
+        lab.run("gw", ["ip", "route", "add", lab.address("n1", 6), "dev", "again0"])
 
     one = "import asyncio, sys; from pathlib import Path\n"
     one += "from pointsman.config import load; from pointsman.health.engine import Engine\n"
@@ -286,8 +288,9 @@ def test_an_interface_that_is_made_anew_is_pinged_by_again(lab: Lab, checks: Che
     one += "    task = asyncio.create_task(engine.run())\n"
     one += "    while True:\n"
     one += (
-        "        print('said', engine.results()['s', 'n1'][0].said, flush=True); await asyncio.sleep(0.1)\n"
+        "        print('said', *{each.said for each in engine.results()['s', 'n1']}, sep=': ', flush=True)\n"
     )
+    one += "        await asyncio.sleep(0.1)\n"
     one += "asyncio.run(tell())\n"
     make()
     process = lab.popen("gw", [sys.executable, "-c", one, str(checks.file)], stdout=subprocess.PIPE)
@@ -296,7 +299,7 @@ def test_an_interface_that_is_made_anew_is_pinged_by_again(lab: Lab, checks: Che
     def until(said: str) -> None:
         assert process.stdout is not None
         end = time.monotonic() + 20
-        while process.stdout.readline().strip() != f"said {said}":
+        while process.stdout.readline().strip() != f"said: {said}":
             assert time.monotonic() < end, said
 
     try:

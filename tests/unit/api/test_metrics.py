@@ -17,7 +17,7 @@ from tests.unit.api.fake import FakeOperator
 from tests.unit.health import gateways
 
 from pointsman.api.documents import CheckResult, Count, Order, Pending, Status, Verb
-from pointsman.api.metrics import SERVICE_STATES, Collected, Figures, Seen, exposition
+from pointsman.api.metrics import LATENCIES, SERVICE_STATES, Collected, Figures, Seen, exposition
 from pointsman.health.engine import Engine
 from pointsman.model import Check, CheckKind
 from pointsman.model.health import HttpTerms
@@ -26,6 +26,7 @@ from pointsman.plan.verdicts import Verdict
 ROOT = Path(__file__).parents[3]
 DASHBOARD = ROOT / "contrib/grafana/pointsman.json"
 ALERTS = ROOT / "contrib/prometheus/alerts.yml"
+MONITORING = ROOT / "docs/howto/monitoring.md"
 REFERENCE = ROOT / "docs/reference/metrics.md"
 
 
@@ -206,6 +207,21 @@ def test_every_verdict_and_state_that_is_queried_exists(path: Path) -> None:
         found = re.findall(rf'\b{label}!?[=~]+"([^"$]+)"', text)
         assert found
         assert {word for each in found for word in each.split("|")} <= words
+
+
+def test_slow_checks_are_told_of_before_they_fail() -> None:
+    """Only tries that pass are in the histogram, so a threshold above the time-out is never reached."""
+    (threshold,) = re.findall(
+        r"pointsman_check_latency_seconds_bucket.*\) > ([0-9.]+)$", ALERTS.read_text(), re.MULTILINE
+    )
+    assert float(threshold) < Check(CheckKind.TCP).timeout
+    assert float(threshold) in LATENCIES
+
+
+def test_every_alert_has_its_row() -> None:
+    alerts = re.findall(r"- alert: (\w+)", ALERTS.read_text())
+    rows = re.findall(r"`(Pointsman\w+)`", MONITORING.read_text())
+    assert sorted(alerts) == sorted(rows)
 
 
 def test_panels_have_a_place_and_a_number_of_their_own() -> None:

@@ -16,7 +16,7 @@ from pointsman.config import ConfigError, Problem
 from pointsman.daemon import in_force, looking, repairs, steps
 from pointsman.daemon.daemon import Daemon
 from pointsman.daemon.events import Kind
-from pointsman.health.engine import Change
+from pointsman.health.engine import Change, Untried
 from pointsman.kernel.errors import KernelError
 from pointsman.model import NodeState, NodeStates
 from pointsman.reconcile.state import AppliedState
@@ -423,3 +423,15 @@ def test_a_daemon_that_never_served_does_not_say_that_it_stopped(kernel: Kernel,
         return said(daemon, Kind.STOPPED)
 
     assert asyncio.run(case()) == []
+
+
+def test_a_check_that_cannot_be_tried_is_an_event(kernel: Kernel, file: Path) -> None:
+    async def case(daemon: Daemon) -> None:
+        for reason in ("not tried: too many open files", None):
+            daemon._untried(Untried("s", "n1", "udp 10.0.0.1:5683", reason))
+        assert said(daemon, Kind.UNTRIED) == [
+            "s/n1: udp 10.0.0.1:5683: not tried: too many open files; its verdict stays as it was",
+            "s/n1: udp 10.0.0.1:5683: tried again",
+        ]
+
+    play(kernel, file, case)

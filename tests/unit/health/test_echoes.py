@@ -28,6 +28,7 @@ class Handle:
 
     opened: list[Handle]
     failure = 0
+    bound: bytes | None = b""
 
     def __init__(self, *_: Any) -> None:
         self.options: dict[tuple[int, int], object] = {}
@@ -37,6 +38,11 @@ class Handle:
 
     def setsockopt(self, level: int, option: int, value: object) -> None:
         self.options[level, option] = value
+
+    def getsockopt(self, *_: int) -> bytes:
+        if Handle.bound is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return Handle.bound
 
     def fileno(self) -> int:
         return self._read
@@ -54,7 +60,7 @@ class Handle:
 
 @pytest.fixture
 def handles(monkeypatch: pytest.MonkeyPatch) -> list[Handle]:
-    Handle.opened, Handle.failure = [], 0
+    Handle.opened, Handle.failure, Handle.bound = [], 0, b"lan0\0"
     monkeypatch.setattr(echoes, "opened", Handle)
     return Handle.opened
 
@@ -68,27 +74,35 @@ def with_echoes(case: Callable[[Echoes], None]) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL])
-def test_a_socket_whose_interface_has_gone_is_opened_anew(handles: list[Handle], number: int) -> None:
+@pytest.mark.parametrize("bound", [None, b"other0\0"])
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENETUNREACH])
+def test_a_socket_whose_interface_has_gone_is_opened_anew(
+    handles: list[Handle], number: int, bound: bytes | None
+) -> None:
     def case(found: Echoes) -> None:
         said: list[Outcome] = []
-        found.begin(SILENT, said.append)
-        Handle.failure = number
-        assert found.begin(SILENT, said.append) is None
+        target = replace(SILENT, check=replace(ICMP, interface="lan0"))
+        found.begin(target, said.append)
+        Handle.failure, Handle.bound = number, bound
+        assert found.begin(target, said.append) is None
         assert len(said) == 1
         Handle.failure = 0
-        assert found.begin(SILENT, said.append) is not None
+        assert found.begin(target, said.append) is not None
         assert [one.closed for one in handles] == [True, False]
 
     with_echoes(case)
 
 
-def test_a_socket_that_has_no_room_is_kept(handles: list[Handle]) -> None:
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EINVAL, errno.ENODEV])
+@pytest.mark.parametrize("interface", [None, "lan0"])
+def test_a_socket_that_others_may_wait_at_is_kept(
+    handles: list[Handle], number: int, interface: str | None
+) -> None:
     def case(found: Echoes) -> None:
         said: list[Outcome] = []
-        Handle.failure = errno.ENOBUFS
-        found.begin(SILENT, said.append)
-        assert [one.ok for one in said] == [None]
+        Handle.failure = number
+        found.begin(replace(SILENT, check=replace(ICMP, interface=interface)), said.append)
+        assert len(said) == 1
         assert [one.closed for one in handles] == [False]
 
     with_echoes(case)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from asyncio import AbstractEventLoop
@@ -26,8 +25,7 @@ _RECEIVE_BUFFER = 1 << 22
 _SO_RCVBUFFORCE = 33
 _SEND_BUFFER = 1 << 25
 _SO_SNDBUFFORCE = 32
-_OUTLIVED = (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EINVAL)
-"""Errors of a socket whose interface or source has gone since it was opened, and may be back as another one."""
+_LONGEST_NAME = 16
 
 Key = tuple[int, Address | None, str | None]
 
@@ -59,7 +57,7 @@ class Echoes:
         try:
             return found.ask(target.address, done)
         except OSError as error:
-            if error.errno in _OUTLIVED:
+            if found.has_lost(target.check.interface):
                 self._drop(key)
             done(refusal(error))
             return None
@@ -114,6 +112,16 @@ class _Socket:
     def close(self) -> None:
         self._loop.remove_reader(self._handle.fileno())
         self._handle.close()
+
+    def has_lost(self, interface: str | None) -> bool:
+        """Whether the interface that it is bound to has gone; it may be back, as another one to the kernel."""
+        if interface is None:
+            return False
+        try:
+            bound = self._handle.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _LONGEST_NAME)
+        except OSError:
+            return True
+        return bound.rstrip(b"\0") != interface.encode()
 
     def ask(self, address: Address, done: Done) -> Callable[[], None] | None:
         """Send a ping; raises OSError where that is refused."""
