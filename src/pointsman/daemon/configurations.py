@@ -106,6 +106,8 @@ class Configurations:
             raise refused(problem) from None
         self._in_force.wanted = self._in_force.present().with_loaded(loaded)
         self._in_force.engine.want(self._in_force.gateway)
+        if self.trial is None:
+            await self._drop_contradicted()
         number = await self.keep(loaded, who)
         warnings = [each.render(loaded.filename) for each in loaded.warnings] + outcome.findings
         self._log.add(
@@ -117,6 +119,16 @@ class Configurations:
         self._in_force.wake.set()
         return api.Applied(changes=outcome.changes, warnings=warnings, number=number)
 
+    async def _drop_contradicted(self) -> None:
+        """The file has the last word of a node's addresses: a replacement that it contradicts does not come back."""
+        book = self._in_force.present().book_that_holds()
+        if book == self._in_force.present().book:
+            return
+        try:
+            await self._in_force.write(book)
+        except KernelError as problem:
+            self._log.add(Kind.FAILED, f"a replacement that the file contradicts is not forgotten: {problem}")
+
     async def _roll_back(self, trial: Trial) -> None:
         """Raise RefusedError where it cannot be done now: it is on trial until it can."""
         reconciler = self._in_force.reconciler
@@ -127,7 +139,8 @@ class Configurations:
             return
         loaded = await self._in_force.do(lambda: parse(text, str(self._file)))
         await self._change(loaded, "nobody's confirmation")
-        self.stale = "the file's configuration was not confirmed, and rolled back"
+        is_the_file = await self._in_force.do(lambda: self._is_the_file(loaded))
+        self.stale = "" if is_the_file else "the file's configuration was not confirmed, and rolled back"
         self._log.add(Kind.ROLLED_BACK, f"not confirmed in time: configuration {trial.back_to} is back")
         await self._write_trial(None)
 
@@ -203,6 +216,7 @@ class Configurations:
                 if self.trial is None:
                     raise RefusedError("nothing is on trial")
                 await self._write_trial(None)
+                await self._drop_contradicted()
         self._log.add(Kind.CONFIRMED, "the configuration stays", who=who)
 
     async def history(self) -> list[api.Kept]:
@@ -210,6 +224,7 @@ class Configurations:
             kept = await self._in_force.read(self._in_force.reconciler.kept)
         text = self._in_force.present().loaded.text.encode()
         digest = hashlib.sha256(text).hexdigest()
+        current = max((each.number for each in kept if each.digest == digest), default=None)
         return [
             api.Kept(
                 number=each.number,
@@ -218,7 +233,7 @@ class Configurations:
                 who=each.who,
                 size=each.size,
                 digest=each.digest,
-                current=each.digest == digest,
+                current=each.number == current,
             )
             for each in kept
         ]

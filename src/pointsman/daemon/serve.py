@@ -35,7 +35,7 @@ async def serve(file: Path, *, follow_file: bool) -> None:
         await daemon.start()
         doors = Doors(daemon)
         daemon.when_reloaded = doors.renew
-        await doors.open()
+        await doors.begin()
         try:
             sd_notify.notify("READY=1", f"STATUS=serving {file}")
             async with asyncio.TaskGroup() as tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Protocol
 
 from pointsman.api.metrics import Figures
@@ -37,6 +38,17 @@ class Doors:
         self._trouble = ""
         self._open = AsyncExitStack()
         self._serves: Serving | None = None
+
+    async def begin(self) -> None:
+        """Open at the start: where it cannot be served over TCP, on the unix socket alone; raises KernelError."""
+        try:
+            await self.open()
+        except KernelError as problem:
+            if self._settings.tcp is None:
+                raise
+            self._refused, self._settings = self._settings, replace(self._settings, tcp=None)
+            await self.open()
+            self._daemon.log.add(Kind.FAILED, f"[api]: {problem}; it is served on the unix socket alone")
 
     async def open(self) -> None:
         """Raises KernelError."""

@@ -10,7 +10,7 @@ from pointsman.daemon.rates import Key
 from pointsman.daemon.reconciler import Seen
 from pointsman.dataplane.protocol import Count, FlowCount
 from pointsman.model import AllDown, Node, NodeState, NodeStates, Service
-from pointsman.model.orders import Order, OrderBook, Verb
+from pointsman.model.orders import Order, OrderBook, Replacement, Verb
 
 Owners = Mapping[tuple[str, str], api.Counters]
 
@@ -58,6 +58,7 @@ def services_of(
     by_node: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for (service, subject, verdict), rate in rates.items():
         by_node[service, subject][verdict] = round(rate, 1)
+    replaced = {(each.service, each.node): each for each in book.replacements}
     return [
         api.Service(
             name=service.name,
@@ -79,6 +80,7 @@ def services_of(
                     node,
                     seen.inputs.states,
                     book.about(service.name, node.name),
+                    replaced.get((service.name, node.name)),
                     checks.get((service.name, node.name), []),
                     owners.get((service.name, node.name), {}),
                     by_node.get((service.name, node.name), {}),
@@ -146,11 +148,19 @@ def why(state: NodeState, order: Order | None, checks: Iterable[api.CheckResult]
     return ""
 
 
+def _in_place_of(replaced: Replacement | None) -> str:
+    if replaced is None:
+        return ""
+    about = f": {replaced.reason}" if replaced.reason else ""
+    return f"replaced by {replaced.who}{about} (the file says {', '.join(replaced.instead_of)})"
+
+
 def _node(
     service: Service,
     node: Node,
     states: NodeStates,
     order: Order | None,
+    replaced: Replacement | None,
     checks: list[api.CheckResult],
     counters: api.Counters,
     rates: dict[str, float],
@@ -162,7 +172,7 @@ def _node(
         name=node.name,
         id=node.id,
         state=state,
-        why=why(state, order, checks),
+        why="; ".join(filter(None, (why(state, order, checks), _in_place_of(replaced)))),
         share=states.share(service.name, node.name),
         weight=node.weight,
         backup=node.backup,

@@ -39,6 +39,10 @@ class Wanted:
             (each.service, each.node): each.addresses for each in self.book.replacements if self._holds(each)
         }
 
+    def book_that_holds(self) -> OrderBook:
+        """Without replacements that the file has contradicted since."""
+        return self.book.keeping(each for each in self.book.replacements if self._holds(each))
+
     def _holds(self, replacement: Replacement) -> bool:
         return addresses_of(self.gateway, replacement.service, replacement.node) == replacement.instead_of
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from pointsman.api.metrics import Figures
 from pointsman.daemon import served
 from pointsman.daemon.events import EventLog
 from pointsman.daemon.served import Doors
-from pointsman.model import Api
+from pointsman.model import Api, ApiOverTcp, Endpoint
 
 
 class FakeDaemon(FakeOperator):
@@ -33,7 +34,7 @@ class FakeDaemon(FakeOperator):
 @asynccontextmanager
 async def opened(daemon: FakeDaemon) -> AsyncIterator[Doors]:
     doors = Doors(daemon)
-    await doors.open()
+    await doors.begin()
     keeping = asyncio.create_task(doors.keep_open())
     try:
         yield doors
@@ -102,5 +103,19 @@ def test_settings_that_cannot_be_served_leave_those_of_before_and_are_tried_agai
             doors.renew()
             await until(lambda: listens(taken))
             assert not path.exists()
+
+    asyncio.run(case())
+
+
+def test_a_start_without_its_certificate_is_on_the_unix_socket_alone(tmp_path: Path) -> None:
+    async def case() -> None:
+        missing = str(tmp_path / "missing.crt")
+        tcp = ApiOverTcp(Endpoint(ip_address("127.0.0.1"), 0), missing, missing, missing)
+        daemon = FakeDaemon(Api(socket=str(tmp_path / "path"), tcp=tcp))
+        async with opened(daemon):
+            assert listens(tmp_path / "path")
+            await asyncio.sleep(0.2)
+        assert len(daemon.said) == 1
+        assert "it is served on the unix socket alone" in daemon.said[0]
 
     asyncio.run(case())

@@ -343,6 +343,41 @@ def test_a_change_is_carried_to_its_end_though_who_asked_has_gone(kernel: Kernel
     play(kernel, file, case)
 
 
+def test_a_replacement_that_the_file_has_contradicted_does_not_come_back(kernel: Kernel, file: Path) -> None:
+    async def case(daemon: Daemon) -> None:
+        await daemon.replace("a", "s", "n1", ReplaceRequest(address=["10.0.0.9", "fd00::9"], reason="newer"))
+        (node,) = [each for each in (await daemon.status()).services[0].nodes if each.name == "n1"]
+        assert node.why == "replaced by a: newer (the file says 10.0.0.1, fd00::1)"
+        await daemon.reload("a")
+        assert kernel.applied.replacements == {("s", "n1"): ("10.0.0.9", "fd00::9")}, "the file says the same"
+        file.write_text(text().replace('10.0.0.1"', '10.0.0.7"'))
+        await daemon.reload("a")
+        assert kernel.applied.replacements == {}
+        file.write_text(text())
+        await daemon.reload("a")
+        assert kernel.applied.replacements == {}
+        assert kernel.book.replacements == ()
+
+    play(kernel, file, case)
+
+
+def test_a_trial_that_contradicts_a_replacement_gives_it_back_when_it_rolls_back(
+    kernel: Kernel, file: Path
+) -> None:
+    async def case(daemon: Daemon) -> None:
+        await daemon.replace("a", "s", "n1", ReplaceRequest(address=["10.0.0.9", "fd00::9"]))
+        tried = text().replace('10.0.0.1"', '10.0.0.7"')
+        await daemon.apply("a", ApplyRequest(text=tried, filename="f", confirm=1))
+        assert kernel.applied.replacements == {}
+        await until(lambda: said(daemon, Kind.ROLLED_BACK))
+        assert kernel.applied.replacements == {("s", "n1"): ("10.0.0.9", "fd00::9")}
+        await until(lambda: kernel.on_trial is None)
+        assert daemon._configurations.stale == "", "the file is what is in force"
+        assert [each.current for each in await daemon.history()].count(True) <= 1
+
+    play(kernel, file, case)
+
+
 def test_every_reload_is_told_of_also_one_that_is_refused(kernel: Kernel, file: Path) -> None:
     """Tokens and certificates are read again by it."""
 
