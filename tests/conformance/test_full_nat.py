@@ -104,7 +104,7 @@ def test_every_port_is_handed_out_once_for_each_node(site: Site) -> None:
 def test_several_sources_share_the_flows(site: Site) -> None:
     site.serve(nodes=1, protocol="udp", settings=full_nat(site, sources=2))
     site.nodes(["n1"], COAP)
-    found = Counter(site.ask(site.client(), PING, port=COAP).source[0] for _ in range(24))
+    found = Counter(site.ask(site.client(), PING, port=COAP).source[0] for _ in range(48))
     assert found.keys() == set(SOURCE[site.family])
     assert min(found.values()) >= 4
 

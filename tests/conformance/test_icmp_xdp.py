@@ -142,7 +142,8 @@ def test_datagram_that_may_be_fragmented_is_cut_up_by_the_kernel(site: Site) -> 
     client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
     for payload in (cid(1, body=bytes(1420)), hello() + bytes(1350)):
         site.ask(client, payload)
-    assert (site.counted("by_kernel") - before, site.counted("too_big")) == (2, 0)
+    assert site.counted("by_kernel") - before >= 2  # an answer may go that way, too
+    assert site.counted("too_big") == 0
 
 
 @pytest.mark.parametrize("free", [False, True], ids=["don't fragment", "may be fragmented"])
