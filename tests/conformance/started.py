@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,8 +51,8 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     return ours, process
 
 
-def run(namespace: str, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run ``pointsman`` with the arguments in a namespace to its end; its output is captured."""
+def _ask(namespace: str, arguments: Sequence[str], out: int, err: int) -> FileIO:
+    """Have the server start ``pointsman`` in a namespace; what it says of its process is to be read."""
     server, _ = _server()
     request = {
         "namespace": namespace,
@@ -59,14 +60,22 @@ def run(namespace: str, arguments: Sequence[str], timeout: float) -> subprocess.
         "env": dict(os.environ),
         "cwd": str(Path.cwd()),
     }
+    reading, writing = os.pipe()
+    answers = FileIO(reading)
+    try:
+        socket.send_fds(server, [json.dumps(request).encode()], [out, err, writing])
+    except OSError:
+        answers.close()
+        raise
+    finally:
+        os.close(writing)
+    return answers
+
+
+def run(namespace: str, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run ``pointsman`` with the arguments in a namespace to its end; its output is captured."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        reading, writing = os.pipe()
-        with open(reading, "rb", buffering=0) as answers:  # noqa: PTH123 - a descriptor
-            try:
-                message = json.dumps(request).encode()
-                socket.send_fds(server, [message], [out.fileno(), err.fileno(), writing])
-            finally:
-                os.close(writing)
+        with _ask(namespace, arguments, out.fileno(), err.fileno()) as answers:
             status = _wait(answers.fileno(), arguments, timeout)
         out.seek(0)
         err.seek(0)
@@ -78,21 +87,8 @@ class Started:
     """A ``pointsman`` that goes on; it ends with these cases, if it is not ended before."""
 
     def __init__(self, namespace: str, arguments: Sequence[str], log: Path) -> None:
-        server, _ = _server()
-        request = {
-            "namespace": namespace,
-            "argv": list(arguments),
-            "env": dict(os.environ),
-            "cwd": str(Path.cwd()),
-        }
-        reading, writing = os.pipe()
-        self._answers = open(reading, "rb", buffering=0)  # noqa: SIM115, PTH123 - lives as long as the object
         with log.open("ab") as out:
-            try:
-                message = json.dumps(request).encode()
-                socket.send_fds(server, [message], [out.fileno(), out.fileno(), writing])
-            finally:
-                os.close(writing)
+            self._answers = _ask(namespace, arguments, out.fileno(), out.fileno())
         self.pid = int(self._answers.readline())
         self.returncode: int | None = None
 

@@ -51,8 +51,8 @@ def changes(have: Ruleset | None, want: Ruleset) -> Change:
     """
     if have is None:
         return Change(render(want))
-    moved = _born_keys(have, want)
-    return Change(_text(_make_lines(have, want, moved)), _text(_clear_lines(have, want, moved)))
+    moved, kept = _born_keys(have, want), list(_kept(have, want))
+    return Change(_text(_make_lines(have, want, kept, moved)), _text(_clear_lines(have, want, kept, moved)))
 
 
 def _text(lines: Iterable[str]) -> str:
@@ -79,7 +79,7 @@ def _kept(have: Ruleset, want: Ruleset) -> Iterator[tuple[Set, Set]]:
         yield before, item
 
 
-def _make_lines(have: Ruleset, want: Ruleset, moved: set[str]) -> Iterator[str]:
+def _make_lines(have: Ruleset, want: Ruleset, kept: list[tuple[Set, Set]], moved: set[str]) -> Iterator[str]:
     table = want.table
     redefined = _redefined(have, want)
     fresh = [item for name, item in want.sets.items() if name not in have.sets or name in redefined]
@@ -108,20 +108,20 @@ def _make_lines(have: Ruleset, want: Ruleset, moved: set[str]) -> Iterator[str]:
     for item in fresh:
         if text := item.element_text:
             yield f"add element {table} {item.name} {{ {text} }}"
-    for before, after in _kept(have, want):
+    for before, after in kept:
         yield from _element_lines(table, before, after, moved)
     for chain in (*added, *rewritten):
         for rule in chain.rules:
             yield f"add rule {table} {chain.name} {rule}"
 
 
-def _clear_lines(have: Ruleset, want: Ruleset, moved: set[str]) -> Iterator[str]:
+def _clear_lines(have: Ruleset, want: Ruleset, kept: list[tuple[Set, Set]], moved: set[str]) -> Iterator[str]:
     table = want.table
     gone = [name for name in have.sets if name not in want.sets]
     removed = [name for name in have.chains if name not in want.chains]
     for name in removed:
         yield f"flush chain {table} {name}"
-    for before, after in _kept(have, want):
+    for before, after in kept:
         if later := _dead_later(before, after, moved):
             yield f"delete element {table} {after.name} {{ {element_list(later)} }}"
     # Verdict maps first: their elements hold chains.
